@@ -1,0 +1,188 @@
+#!/usr/bin/env node
+/** Process entry: arguments, configuration, signals and exit codes (0 fine, 2 bad configuration, 64 bad usage, 1 failed start). */
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+
+import { resolveConfigPath } from '../shared/config/config-path.ts'
+import { loadConfig } from '../shared/config/load.ts'
+import type { LoadedConfig } from '../shared/config/load.ts'
+import { printEffectiveConfig } from '../shared/config/print.ts'
+import { ConfigError } from '../shared/config/problems.ts'
+import { unbuiltFields } from '../shared/config/unbuilt-fields.ts'
+import { openLog } from '../shared/log.ts'
+import { startGateway } from './gateway.ts'
+
+const USAGE = `remote-mcp-adapter: an MCP gateway that moves files between clients and remote MCP servers
+
+Usage
+  remote-mcp-adapter [serve] [--config F] [--host H] [--port N] [--log-level L]
+  remote-mcp-adapter check [--config F]    validates the configuration and prints the effective one, secrets masked
+  remote-mcp-adapter --version
+  remote-mcp-adapter --help
+
+The configuration file is --config, else $MCP_ADAPTER_CONFIG, else ./config.yaml, else /etc/remote-mcp-adapter/config.yaml.
+Exit codes: 0 done, 1 start failed, 2 configuration invalid, 64 wrong arguments.
+`
+
+const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
+
+interface Arguments {
+  readonly command: 'serve' | 'check' | 'help' | 'version'
+  readonly config: string | undefined
+  readonly host: string | undefined
+  readonly port: number | undefined
+  readonly logLevel: string | undefined
+}
+
+class UsageError extends Error {}
+
+await main()
+
+async function main(): Promise<void> {
+  try {
+    const args = readArguments(process.argv.slice(2))
+    switch (args.command) {
+      case 'help':
+        process.stdout.write(USAGE)
+        return
+      case 'version':
+        process.stdout.write(`${packageVersion()}\n`)
+        return
+      case 'check':
+        check(args)
+        return
+      case 'serve':
+        await serve(args)
+    }
+  } catch (error) {
+    if (error instanceof UsageError) fail(64, `${error.message}\n\n${USAGE}`)
+    else if (error instanceof ConfigError) fail(2, `${error.message}\n`)
+    else fail(1, `remote-mcp-adapter: ${error instanceof Error ? error.message : String(error)}\n`)
+  }
+}
+
+function fail(code: number, text: string): void {
+  process.stderr.write(text)
+  process.exitCode = code
+}
+
+function readArguments(argv: readonly string[]): Arguments {
+  const { values, positionals } = parse(argv)
+  const [command = 'serve', ...rest] = positionals
+  if (rest.length > 0) throw new UsageError(`unexpected argument: ${rest[0] ?? ''}`)
+  if (values.help === true) return { ...NO_ARGUMENTS, command: 'help' }
+  if (values.version === true) return { ...NO_ARGUMENTS, command: 'version' }
+  if (command !== 'serve' && command !== 'check')
+    throw new UsageError(`unknown command: ${command}`)
+  const port = values.port === undefined ? undefined : Number(values.port)
+  if (port !== undefined && (!Number.isInteger(port) || port < 0 || port > 65_535)) {
+    throw new UsageError(
+      `--port takes a number from 0 (any free port) to 65535, not ${values.port ?? ''}`,
+    )
+  }
+  const logLevel = values['log-level']
+  if (logLevel !== undefined && !LOG_LEVELS.some((level) => level === logLevel)) {
+    throw new UsageError(`--log-level takes one of ${LOG_LEVELS.join(', ')}, not ${logLevel}`)
+  }
+  return { command, config: values.config, host: values.host, port, logLevel }
+}
+
+const NO_ARGUMENTS = {
+  config: undefined,
+  host: undefined,
+  port: undefined,
+  logLevel: undefined,
+} as const
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        config: { type: 'string' },
+        host: { type: 'string' },
+        port: { type: 'string' },
+        'log-level': { type: 'string' },
+        version: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function load(args: Arguments): LoadedConfig {
+  return loadConfig({
+    path: resolveConfigPath(args.config, process.env, process.cwd()),
+    env: process.env,
+  })
+}
+
+function check(args: Arguments): void {
+  const loaded = load(args)
+  process.stdout.write(printEffectiveConfig(loaded))
+  const unbuilt = unbuiltFields(loaded)
+  if (unbuilt.length > 0)
+    process.stderr.write(
+      `warning: accepted, but without effect in this version: ${unbuilt.join(', ')}\n`,
+    )
+}
+
+async function serve(args: Arguments): Promise<void> {
+  const loaded = load(args)
+  const config = {
+    ...loaded.config,
+    core: {
+      ...loaded.config.core,
+      ...(args.host === undefined ? {} : { host: args.host }),
+      ...(args.port === undefined ? {} : { port: args.port }),
+      ...(args.logLevel === undefined
+        ? {}
+        : { logLevel: LOG_LEVELS.find((level) => level === args.logLevel) ?? 'info' }),
+    },
+  }
+  const log = openLog(config.core.logLevel, 'primary')
+  const unbuilt = unbuiltFields(loaded)
+  if (unbuilt.length > 0)
+    log.warn(
+      { fields: unbuilt },
+      'configuration fields accepted, but without effect in this version',
+    )
+  const gateway = await startGateway(config, log)
+  log.info(
+    {
+      host: config.core.host,
+      port: gateway.port,
+      workers: gateway.workers,
+      listener: gateway.build,
+    },
+    'listening',
+  )
+  // On standard output, whatever the log level: what starts us may wait for it.
+  process.stdout.write(`remote-mcp-adapter listening on ${config.core.host}:${gateway.port}\n`)
+  const stop = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, 'stopping')
+    gateway.stop(config.core.shutdownTimeoutSeconds * 1_000).then(
+      () => process.exit(0),
+      (error: unknown) => fail(1, `remote-mcp-adapter: ${String(error)}\n`),
+    )
+  }
+  process.once('SIGTERM', stop)
+  process.once('SIGINT', stop)
+}
+
+function packageVersion(): string {
+  // dist/primary/main.js and build/src/primary/main.js are at different depths.
+  for (const up of ['../../package.json', '../../../package.json']) {
+    try {
+      const manifest: unknown = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8'))
+      if (typeof manifest === 'object' && manifest !== null && 'version' in manifest)
+        return String(manifest.version)
+    } catch {
+      // the next depth
+    }
+  }
+  return 'unknown'
+}

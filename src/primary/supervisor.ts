@@ -1,0 +1,240 @@
+/** Starts the state thread and the workers, restarts what dies with growing delays, and stops them in order. */
+import { MessageChannel, Worker } from 'node:worker_threads'
+import type { MessagePort } from 'node:worker_threads'
+
+import type { Config } from '../shared/config/config.ts'
+import { ownerOf } from '../shared/ids.ts'
+import type { Log } from '../shared/log.ts'
+import { RemoteStore } from '../shared/state/remote.ts'
+import type { LocalStoreOptions } from '../shared/state/open.ts'
+import type { StateThreadEvent } from '../shared/state/state-thread.ts'
+import type { WorkerOptions } from '../shared/worker-options.ts'
+import { WorkerHandle } from './dispatch/worker-handle.ts'
+
+const STATE_THREAD = new URL('../shared/state/state-thread.js', import.meta.url)
+const WORKER_THREAD = new URL('../worker/main.js', import.meta.url)
+
+/** Delays before a restart, in milliseconds: short at first, because most crashes are a single bad moment. */
+const RESTART_DELAYS_MS = [50, 200, 1_000, 5_000]
+
+/** A thread that has been up this long starts over with the shortest delay, in milliseconds. */
+const STABLE_AFTER_MS = 30_000
+
+/** What a supervisor is given. */
+export interface SupervisorOptions {
+  readonly config: Config
+  readonly state: LocalStoreOptions
+  readonly workers: number
+  readonly signingSecrets: readonly string[]
+  readonly fallbackBaseUrl: string
+  readonly log: Log
+}
+
+interface Slot {
+  handle: WorkerHandle | undefined
+  thread: Worker | undefined
+  failures: number
+}
+
+/** One per replica. */
+export class Supervisor {
+  readonly #options: SupervisorOptions
+  readonly #slots: Slot[]
+  #state: Worker | undefined
+  #store: RemoteStore | undefined
+  #stateFailures = 0
+  #stopping = false
+  #nextWorker = 0
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options
+    this.#slots = Array.from({ length: options.workers }, () => ({
+      handle: undefined,
+      thread: undefined,
+      failures: 0,
+    }))
+  }
+
+  /** Resolves when the state thread and all workers are ready; rejects with the first failure, everything ended. */
+  async start(): Promise<void> {
+    await this.#startState(this.#options.state)
+    this.#store = new RemoteStore(this.#connectStore())
+    // The first worker clears up after a crash before any other may write.
+    await this.#startWorker(0, true)
+    await Promise.all(
+      this.#slots.slice(1).map((_slot, index) => this.#startWorker(index + 1, true)),
+    )
+  }
+
+  /** The primary's own connection to the store, for health. */
+  get store(): RemoteStore {
+    if (this.#store === undefined) throw new Error('the supervisor is not started')
+    return this.#store
+  }
+
+  /** The worker that owns a session, or the next in turn for the empty id; undefined while it is down. */
+  workerFor(sessionId: string): WorkerHandle | undefined {
+    if (sessionId === '') {
+      for (let tried = 0; tried < this.#slots.length; tried++) {
+        this.#nextWorker = (this.#nextWorker + 1) % this.#slots.length
+        const handle = this.#slots[this.#nextWorker]?.handle
+        if (handle?.isReady === true) return handle
+      }
+      return undefined
+    }
+    const handle = this.#slots[ownerOf(sessionId, this.#slots.length)]?.handle
+    return handle?.isReady === true ? handle : undefined
+  }
+
+  /** How many workers can take requests. */
+  get readyWorkers(): number {
+    return this.#slots.filter((slot) => slot.handle?.isReady === true).length
+  }
+
+  get isComplete(): boolean {
+    return this.readyWorkers === this.#slots.length && this.#state !== undefined
+  }
+
+  /** Asks each worker to finish within `graceMs`; ends those that don't. */
+  async stopWorkers(graceMs: number): Promise<void> {
+    this.#stopping = true
+    await Promise.all(
+      this.#slots.map(async (slot) => {
+        const { handle, thread } = slot
+        if (handle === undefined || thread === undefined) return
+        const exited = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
+        handle.send(['control.stop', graceMs])
+        const limit = setTimeout(() => void thread.terminate(), graceMs + 1_000)
+        await exited
+        clearTimeout(limit)
+      }),
+    )
+  }
+
+  /** Ends the state thread after a last write-out. Call it when the workers are gone. */
+  async stopState(): Promise<void> {
+    this.#stopping = true
+    await this.#store?.close()
+    const thread = this.#state
+    if (thread === undefined) return
+    const exited = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
+    thread.postMessage({ kind: 'stop' })
+    const limit = setTimeout(() => void thread.terminate(), 5_000)
+    await exited
+    clearTimeout(limit)
+  }
+
+  async #startState(options: LocalStoreOptions): Promise<void> {
+    const thread = new Worker(STATE_THREAD, { workerData: options })
+    await new Promise<void>((resolve, reject) => {
+      thread.on('message', (event: StateThreadEvent) => {
+        switch (event.kind) {
+          case 'ready':
+            resolve()
+            return
+          case 'failed':
+            this.#options.log.error({ reason: event.message }, 'state store failed')
+            reject(new Error(event.message))
+            return
+          case 'warning':
+            this.#options.log.warn({ reason: event.message }, 'state store warns')
+        }
+      })
+      thread.once('error', reject)
+      thread.once('exit', () => reject(new Error('the state thread ended while it was starting')))
+    })
+    this.#state = thread
+    const startedAtMs = Date.now()
+    thread.on('error', (error) => this.#options.log.error({ err: error }, 'state thread failed'))
+    thread.once('exit', () => this.#stateExited(startedAtMs))
+  }
+
+  #stateExited(startedAtMs: number): void {
+    this.#state = undefined
+    if (this.#stopping) return
+    this.#stateFailures = Date.now() - startedAtMs > STABLE_AFTER_MS ? 0 : this.#stateFailures + 1
+    this.#later(this.#stateFailures, async () => {
+      await this.#startState({ ...this.#options.state, refreshOnStartup: false })
+      // Everyone who held a port to the old thread gets a new one.
+      this.store.reconnect(this.#connectStore())
+      for (const slot of this.#slots) {
+        if (slot.thread === undefined) continue
+        const port = this.#connectStore()
+        slot.thread.postMessage({ kind: 'store', port }, [port])
+      }
+    })
+  }
+
+  #connectStore(): MessagePort {
+    const { port1, port2 } = new MessageChannel()
+    this.#state?.postMessage({ kind: 'connect', port: port2 }, [port2])
+    return port1
+  }
+
+  #startWorker(index: number, firstStart: boolean): Promise<void> {
+    const slot = this.#slots[index]
+    if (slot === undefined) throw new RangeError(`no worker ${index}`)
+    const frames = new MessageChannel()
+    const storePort = this.#connectStore()
+    const { config, signingSecrets, fallbackBaseUrl, workers, log } = this.#options
+    const workerData: WorkerOptions = {
+      config,
+      index,
+      workers,
+      framePort: frames.port2,
+      storePort,
+      signingSecrets,
+      fallbackBaseUrl,
+      maintains: index === 0,
+      firstStart,
+    }
+    const thread = new Worker(WORKER_THREAD, {
+      workerData,
+      transferList: [frames.port2, storePort],
+      // Descriptors of files that are being sent belong to the primary: they must outlive the worker that opened them.
+      trackUnmanagedFds: false,
+    })
+    slot.thread = thread
+    const startedAtMs = Date.now()
+    return new Promise<void>((resolve, reject) => {
+      const handle = new WorkerHandle(frames.port1, {
+        ready: resolve,
+        failed: (message) => reject(new Error(message)),
+      })
+      slot.handle = handle
+      thread.once('error', (error) => {
+        log.error({ err: error, worker: index }, 'worker failed')
+        reject(error)
+      })
+      thread.once('exit', () => {
+        slot.handle = undefined
+        slot.thread = undefined
+        handle.lose(this.#stopping ? 'stopping' : 'worker_lost')
+        reject(new Error(`worker ${index} ended while it was starting`))
+        if (!this.#stopping && handle.wasReady) this.#restart(index, startedAtMs)
+      })
+    })
+  }
+
+  #restart(index: number, startedAtMs: number): void {
+    const slot = this.#slots[index]
+    if (slot === undefined) return
+    slot.failures = Date.now() - startedAtMs > STABLE_AFTER_MS ? 0 : slot.failures + 1
+    this.#options.log.warn(
+      { worker: index, failures: slot.failures },
+      'worker ended; starting it again',
+    )
+    this.#later(slot.failures, () => this.#startWorker(index, false))
+  }
+
+  #later(failures: number, start: () => Promise<void>): void {
+    const delayMs = RESTART_DELAYS_MS[Math.min(failures, RESTART_DELAYS_MS.length - 1)]
+    setTimeout(() => {
+      if (this.#stopping) return
+      start().catch((error: unknown) => {
+        this.#options.log.error({ err: error }, 'restart failed')
+        this.#later(failures + 1, start)
+      })
+    }, delayMs).unref()
+  }
+}

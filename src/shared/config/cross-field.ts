@@ -1,0 +1,166 @@
+/** Rules that concern more than one field, checked once every field is valid by itself. */
+
+import type { ConfigDocument } from './schema/document.ts'
+
+/** A broken rule: the field to blame, and what is wrong. */
+export interface RuleViolation {
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+}
+
+/** Paths that the adapter answers itself; the upload path is another. */
+export const RESERVED_PATHS = ['/healthz', '/livez', '/readyz', '/metrics', '/artifacts'] as const
+
+/** Lists every rule that the file breaks. */
+export function checkRules(document: ConfigDocument): RuleViolation[] {
+  return [
+    ...checkAuth(document),
+    ...checkState(document),
+    ...checkStorage(document),
+    ...checkServerIds(document),
+    ...checkPaths(document),
+    ...checkAdapters(document),
+  ]
+}
+
+function* checkAuth({ core: { auth } }: ConfigDocument): Generator<RuleViolation> {
+  if (auth.enabled && (auth.token === null || auth.token.trim() === '')) {
+    yield {
+      path: ['core', 'auth', 'token'],
+      message: 'must be set while core.auth.enabled is true; give it a long random secret',
+    }
+  }
+}
+
+function* checkState(document: ConfigDocument): Generator<RuleViolation> {
+  const { type, redis, reconciliation } = document.state_persistence
+  if (type === 'redis' && redis.host === null) {
+    yield {
+      path: ['state_persistence', 'redis', 'host'],
+      message: 'must be set while state_persistence.type is redis',
+    }
+  }
+  const legacyId = reconciliation.legacy_server_id
+  if (legacyId !== null && !document.servers.some(({ id }) => id === legacyId)) {
+    yield {
+      path: ['state_persistence', 'reconciliation', 'legacy_server_id'],
+      message: `must be the id of a configured server: ${document.servers.map(({ id }) => id).join(', ')}`,
+    }
+  }
+}
+
+function* checkStorage(document: ConfigDocument): Generator<RuleViolation> {
+  const { storage, state_persistence: state } = document
+  if (storage.lock_mode === 'redis' && state.type !== 'redis') {
+    yield {
+      path: ['storage', 'lock_mode'],
+      message: `can be redis only while state_persistence.type is redis (it is ${state.type}); use auto or file`,
+    }
+  }
+  if (
+    storage.artifact_locator_policy === 'allow_configured_roots' &&
+    storage.artifact_locator_allowed_roots.length === 0
+  ) {
+    yield {
+      path: ['storage', 'artifact_locator_allowed_roots'],
+      message:
+        'must name at least one directory while artifact_locator_policy is allow_configured_roots',
+    }
+  }
+}
+
+function* checkServerIds({ servers }: ConfigDocument): Generator<RuleViolation> {
+  for (const [index, { id }] of servers.entries()) {
+    const first = servers.findIndex((server) => server.id === id)
+    if (first < index) {
+      yield {
+        path: ['servers', index, 'id'],
+        message: `must be unique, but servers[${first}] has the id ${id} too`,
+      }
+    }
+  }
+}
+
+function* checkPaths({ core, servers }: ConfigDocument): Generator<RuleViolation> {
+  const taken: { path: string; owner: string }[] = RESERVED_PATHS.map((path) => {
+    return { path, owner: "the adapter's own path" }
+  })
+  const claims = [
+    { at: ['core', 'upload_path'], path: core.upload_path, owner: 'core.upload_path' },
+    ...servers.map(({ mount_path: path }, index) => {
+      return { at: ['servers', index, 'mount_path'], path, owner: `servers[${index}].mount_path` }
+    }),
+  ]
+  for (const { at, path, owner } of claims) {
+    const other = taken.find((entry) => overlaps(entry.path, path))
+    if (other !== undefined) {
+      yield {
+        path: at,
+        message: `${path} collides with ${other.owner} ${other.path}: neither path may be equal to or lie below the other`,
+      }
+    }
+    taken.push({ path, owner })
+  }
+}
+
+function overlaps(one: string, other: string): boolean {
+  return `${one}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${one}/`)
+}
+
+function* checkAdapters({ servers, uploads }: ConfigDocument): Generator<RuleViolation> {
+  for (const [serverIndex, { adapters }] of servers.entries()) {
+    const firstOf = new Map<string, number>()
+    for (const [index, adapter] of adapters.entries()) {
+      const path = ['servers', serverIndex, 'adapters', index]
+      for (const [toolIndex, tool] of adapter.tools.entries()) {
+        const first = firstOf.get(`${adapter.type} ${tool}`)
+        if (first !== undefined && first !== index) {
+          yield {
+            path: [...path, 'tools', toolIndex],
+            message: `${tool} is already handled by adapters[${first}], which is of the same type; name a tool in one of them`,
+          }
+        }
+        firstOf.set(`${adapter.type} ${tool}`, first ?? index)
+      }
+      yield* adapter.type === 'upload_consumer'
+        ? checkConsumer(adapter, path, uploads.uri_scheme)
+        : checkProducer(adapter, path)
+    }
+  }
+}
+
+type Adapter = ConfigDocument['servers'][number]['adapters'][number]
+type Consumer = Extract<Adapter, { type: 'upload_consumer' }>
+type Producer = Extract<Adapter, { type: 'artifact_producer' }>
+
+function* checkConsumer(
+  { uri_scheme: scheme }: Consumer,
+  path: readonly PropertyKey[],
+  uploadScheme: string,
+): Generator<RuleViolation> {
+  if (scheme !== null && scheme !== uploadScheme) {
+    yield {
+      path: [...path, 'uri_scheme'],
+      message: `is ${scheme}, but handles are given out with uploads.uri_scheme ${uploadScheme}, so none would ever be accepted; leave this field out`,
+    }
+  }
+}
+
+function* checkProducer(adapter: Producer, path: readonly PropertyKey[]): Generator<RuleViolation> {
+  const { output_locator: locator, output_path_argument: argument } = adapter
+  const hasKey = locator.output_path_key !== null && locator.output_path_key.trim() !== ''
+  const hasArgument = argument !== null && argument.trim() !== ''
+  if (locator.mode === 'structured' && !hasArgument && !hasKey) {
+    yield {
+      path: [...path, 'output_locator', 'output_path_key'],
+      message:
+        'must be set while output_locator.mode is structured and there is no output_path_argument',
+    }
+  }
+  if (adapter.allow_raw_output !== null && adapter.include_raw_output !== null) {
+    yield {
+      path: [...path, 'include_raw_output'],
+      message: 'is the older name of allow_raw_output, which is given too; remove this one',
+    }
+  }
+}

@@ -1,0 +1,61 @@
+/** The fields that are accepted but whose behaviour is not there yet: data, to be shortened as things get built. */
+
+/** One field, or all fields below one. */
+export interface NotBuiltField {
+  /** Dotted path; `[]` stands for any index and a final `*` for everything below. */
+  readonly path: string
+  /** When given, only these values miss something. */
+  readonly onlyFor?: readonly unknown[]
+  /** When given, nothing is missing while that other field has one of these values (`[]`: the same index). */
+  readonly unless?: { readonly path: string; readonly is: readonly unknown[] }
+}
+
+const WITHOUT_REDIS = { path: 'state_persistence.type', is: ['memory', 'disk'] } as const
+
+/** Everything that is accepted and not built. */
+export const NOT_BUILT: readonly NotBuiltField[] = [
+  { path: 'core.cors.*', unless: { path: 'core.cors.enabled', is: [false] } },
+  { path: 'core.code_mode_enabled', onlyFor: [true] },
+  { path: 'core.shorten_descriptions', onlyFor: [true] },
+  { path: 'core.upstream_metadata_cache_ttl_seconds' },
+  { path: 'core.max_start_wait_seconds' },
+  {
+    path: 'core.tool_description_policy.*',
+    unless: { path: 'core.tool_description_policy.mode', is: ['preserve'] },
+  },
+  {
+    path: 'core.tool_metadata_sanitization.*',
+    unless: { path: 'core.tool_metadata_sanitization.mode', is: ['off'] },
+  },
+  {
+    path: 'core.tool_definition_pinning.*',
+    unless: { path: 'core.tool_definition_pinning.mode', is: ['off'] },
+  },
+  { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
+  { path: 'state_persistence.type', onlyFor: ['redis'] },
+  { path: 'state_persistence.redis.*', unless: WITHOUT_REDIS },
+  { path: 'state_persistence.unavailable_policy' },
+  { path: 'storage.lock_mode' },
+  { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
+  { path: 'servers[].upstream.insecure_tls', onlyFor: [true] },
+  { path: 'servers[].upstream.client_headers.required' },
+  {
+    path: 'servers[].upstream_ping.*',
+    unless: { path: 'servers[].upstream_ping.enabled', is: [false] },
+  },
+  { path: 'servers[].code_mode_enabled', onlyFor: [true] },
+  { path: 'servers[].shorten_descriptions', onlyFor: [true] },
+  {
+    path: 'servers[].tool_description_policy.*',
+    unless: { path: 'servers[].tool_description_policy.mode', is: ['preserve'] },
+  },
+  {
+    path: 'servers[].tool_metadata_sanitization.*',
+    unless: { path: 'servers[].tool_metadata_sanitization.mode', is: ['off'] },
+  },
+  {
+    path: 'servers[].tool_definition_pinning.*',
+    unless: { path: 'servers[].tool_definition_pinning.mode', is: ['off'] },
+  },
+]

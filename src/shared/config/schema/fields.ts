@@ -1,0 +1,153 @@
+/** The kinds of value a field can hold, with the coercions and bounds that every section shares. */
+
+import { z } from 'zod'
+
+import { parseByteSize } from '../units.ts'
+
+const TRUE_WORDS = new Set(['true', 't', 'yes', 'y', 'on', '1'])
+const FALSE_WORDS = new Set(['false', 'f', 'no', 'n', 'off', '0'])
+const WHOLE_NUMBER = /^\s*[+-]?\d+(\.0+)?\s*$/
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+/** RFC 9110 field-value: visible characters, blanks and tabs inside, obs-text. */
+const HEADER_VALUE = /^(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?$/
+const PATH = /^(?:\/[A-Za-z0-9._~@+-]+)+$/
+const URI_SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/$/
+
+/** The header that carries the adapter's own token unless another is configured. */
+export const DEFAULT_AUTH_HEADER_NAME = 'X-Mcp-Adapter-Auth-Token'
+
+/** A section: a mapping that refuses unknown keys and may be left out when all its fields have defaults. */
+export function section<Shape extends z.ZodRawShape>(shape: Shape) {
+  return z.strictObject(shape)
+}
+
+/** A truth value; the usual words and digits count too, so that `"${FLAG}"` works. */
+export function bool() {
+  return z.preprocess((value, context) => {
+    if (typeof value === 'boolean') return value
+    const word = typeof value === 'string' ? value.trim().toLowerCase() : String(value)
+    if (TRUE_WORDS.has(word)) return true
+    if (FALSE_WORDS.has(word)) return false
+    context.addIssue({ code: 'custom', message: 'must be true or false' })
+    return value
+  }, z.boolean())
+}
+
+/** A whole number within bounds; digits in quotes count too, so that `"${PORT}"` works. */
+export function integer(bounds: { readonly min: number; readonly max?: number }) {
+  const range =
+    bounds.max === undefined ? `${bounds.min} or more` : `${bounds.min} to ${bounds.max}`
+  const atLeast = z.int().min(bounds.min)
+  return z.preprocess(
+    (value, context) => {
+      const number =
+        typeof value === 'string' && WHOLE_NUMBER.test(value) ? Number.parseInt(value, 10) : value
+      if (Number.isSafeInteger(number)) return number
+      context.addIssue({ code: 'custom', message: `must be a whole number, ${range}` })
+      return number
+    },
+    bounds.max === undefined ? atLeast : atLeast.max(bounds.max),
+  )
+}
+
+/** A whole number of at least 1. */
+export function positive() {
+  return integer({ min: 1 })
+}
+
+/** A byte count, as a number or as text with a unit. */
+export function byteSize(bounds: { readonly min: number } = { min: 0 }) {
+  return z
+    .preprocess((value, context) => {
+      const bytes = parseByteSize(value)
+      if (bytes !== undefined) return bytes
+      context.addIssue({
+        code: 'custom',
+        message:
+          'must be a byte size: a whole number with an optional unit (k, M, G, T or Ki, Mi, Gi, Ti), such as 10Mi',
+      })
+      return value
+    }, z.int().min(bounds.min))
+    .meta({ format: 'byte-size' })
+}
+
+/** Text that is trimmed and may not be blank. */
+export function text() {
+  return z.string().trim().min(1)
+}
+
+/** Text or null, where blank means null: `"${NAME:-}"` switches the field off. */
+export function blankIsNull() {
+  return z
+    .string()
+    .nullable()
+    .transform((value) => (value === null || value.trim() === '' ? null : value))
+}
+
+/** One of a fixed set of words. */
+export function choice<const Words extends readonly [string, ...string[]]>(words: Words) {
+  return z.enum(words)
+}
+
+/** An HTTP header name. */
+export function headerName() {
+  return z
+    .string()
+    .trim()
+    .regex(HEADER_NAME, 'must be an HTTP header name (letters, digits and - without blanks)')
+}
+
+/** Header names to values. */
+export function headerMap() {
+  return z.record(
+    headerName(),
+    z
+      .string()
+      .regex(
+        HEADER_VALUE,
+        'must be an HTTP header value (no line breaks, no blanks at either end)',
+      ),
+  )
+}
+
+/** An HTTP path of the adapter: gets its leading `/`, loses its trailing ones, and is never bare `/`. */
+export function httpPath() {
+  return z
+    .string()
+    .overwrite(normalizePath)
+    .refine((path) => path !== '/', 'must not be blank or /; give it a path such as /mcp/files')
+    .refine(
+      (path) => path === '/' || isPlainPath(path),
+      'may use only letters, digits and . _ ~ @ + - between single slashes, and no . or .. segment',
+    )
+}
+
+/** A URI scheme with its slashes, trimmed and lower-cased. */
+export function uriScheme() {
+  return z
+    .string()
+    .trim()
+    .toLowerCase()
+    .regex(URI_SCHEME, 'must be a URI scheme that ends in ://, such as upload://')
+}
+
+/** An absolute http or https URL. */
+export function httpUrl() {
+  return z
+    .string()
+    .trim()
+    .refine((url) => isHttpUrl(url), 'must be an absolute URL that begins with http:// or https://')
+}
+
+/** True for an absolute URL whose scheme is http or https. */
+export function isHttpUrl(url: string): boolean {
+  return /^https?:\/\//i.test(url) && !/\s/.test(url) && URL.canParse(url)
+}
+
+function normalizePath(path: string): string {
+  return `/${path.trim().replace(/^\/+/, '').replace(/\/+$/, '')}`
+}
+
+function isPlainPath(path: string): boolean {
+  return PATH.test(path) && !path.split('/').some((segment) => segment === '.' || segment === '..')
+}

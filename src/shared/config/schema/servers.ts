@@ -1,0 +1,119 @@
+/** `servers[]`: the upstream MCP servers and where clients find them. */
+
+import { z } from 'zod'
+
+import { adapterSchema } from './adapters.ts'
+import {
+  bool,
+  choice,
+  headerMap,
+  headerName,
+  httpPath,
+  httpUrl,
+  positive,
+  section,
+  text,
+} from './fields.ts'
+import {
+  serverToolDefinitionPinningSchema,
+  serverToolDescriptionPolicySchema,
+  serverToolMetadataSanitizationSchema,
+  serverUpstreamPingSchema,
+} from './tool-controls.ts'
+
+/** Server ids stand in paths of URLs and files. */
+const SERVER_ID = /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$/
+
+const clientHeadersSchema = section({
+  required: z
+    .array(headerName())
+    .default([])
+    .describe('Headers a client must send; a request without one is refused.'),
+  passthrough: z
+    .array(headerName())
+    .default([])
+    .describe('Headers of the client that are forwarded upstream. No others are.'),
+})
+
+const upstreamSchema = section({
+  transport: choice(['streamable_http', 'sse'])
+    .default('streamable_http')
+    .describe('MCP transport of the upstream.'),
+  url: httpUrl().describe('Endpoint of the upstream.'),
+  insecure_tls: bool().default(false).describe('Do not check the certificate of the upstream.'),
+  connect_timeout_seconds: positive()
+    .default(10)
+    .describe('Seconds that connecting to the upstream may take.'),
+  max_connections: positive()
+    .nullable()
+    .default(null)
+    .describe('Connections to this upstream at a time, per worker; null for no limit.'),
+  workspace_root: text()
+    .nullable()
+    .default(null)
+    .describe(
+      'The directory, as the adapter sees it, that relative paths in results of this upstream start from; null refuses relative paths.',
+    ),
+  static_headers: headerMap()
+    .default({})
+    .describe('Headers sent with every request to the upstream. The values are secret.'),
+  client_headers: clientHeadersSchema.prefault({}).describe('Headers of clients.'),
+})
+
+const toolDefaultsSchema = section({
+  tool_call_timeout_seconds: positive()
+    .nullable()
+    .default(null)
+    .describe('Seconds a tool call may take; null inherits from `core.defaults`.'),
+  allow_raw_output: bool()
+    .nullable()
+    .default(null)
+    .describe('Append the bytes of an artifact to the result as well; null inherits.'),
+})
+
+/** One entry of `servers`. */
+export const serverSchema = section({
+  id: z
+    .string()
+    .trim()
+    .regex(
+      SERVER_ID,
+      'must be 1 to 64 letters, digits or . _ - (it stands in URLs and file paths), and not . or ..',
+    )
+    .describe('Name of the server in URLs, file paths, metrics and logs; unique.'),
+  mount_path: httpPath().describe('Path at which clients reach this server; unique.'),
+  upstream: upstreamSchema.describe('The upstream MCP server.'),
+  upstream_ping: serverUpstreamPingSchema.prefault({}).describe('Health probes.'),
+  tool_defaults: toolDefaultsSchema.prefault({}).describe('Defaults of tool calls.'),
+  code_mode_enabled: bool()
+    .nullable()
+    .default(null)
+    .describe('As `core.code_mode_enabled`; null inherits.'),
+  shorten_descriptions: bool()
+    .nullable()
+    .default(null)
+    .describe('As `core.shorten_descriptions`; null inherits.'),
+  short_description_max_tokens: positive()
+    .nullable()
+    .default(null)
+    .describe('As `core.short_description_max_tokens`; null inherits.'),
+  tool_description_policy: serverToolDescriptionPolicySchema
+    .prefault({})
+    .describe('Length of descriptions.'),
+  tool_metadata_sanitization: serverToolMetadataSanitizationSchema
+    .prefault({})
+    .describe('Cleaning of text that the upstream sends.'),
+  tool_definition_pinning: serverToolDefinitionPinningSchema
+    .prefault({})
+    .describe('Watching tools for changes during a session.'),
+  disabled_tools: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      'Tools to hide and refuse: exact names or regular expressions that match whole names.',
+    ),
+  adapters: z
+    .array(adapterSchema)
+    .default([])
+    .describe('Tools that take or make files; `type` says which.'),
+})

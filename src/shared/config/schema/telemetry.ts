@@ -1,0 +1,59 @@
+/** `telemetry`: export of metrics and logs over OTLP. */
+
+import { bool, choice, headerMap, positive, section, text } from './fields.ts'
+import { z } from 'zod'
+
+/** `telemetry`. */
+export const telemetrySchema = section({
+  enabled: bool().default(false).describe('Export metrics over OTLP.'),
+  transport: choice(['grpc', 'http']).default('grpc').describe('OTLP over gRPC or over HTTP.'),
+  endpoint: text()
+    .nullable()
+    .default(null)
+    .describe(
+      'Where metrics go; null for `http://localhost:4317` (grpc) or `http://localhost:4318/v1/metrics` (http).',
+    ),
+  logs_endpoint: text()
+    .nullable()
+    .default(null)
+    .describe('Where logs go; null for `http://localhost:4318/v1/logs` with `http`.'),
+  insecure: bool().default(true).describe('Use gRPC without TLS.'),
+  headers: headerMap()
+    .default({})
+    .describe('Headers sent with every export. The values are secret.'),
+  export_interval_seconds: positive().default(15).describe('Seconds between two exports.'),
+  export_timeout_seconds: positive().default(10).describe('Seconds an export may take.'),
+  max_queue_size: positive().default(5000).describe('Events held before they are recorded.'),
+  queue_batch_size: positive().default(256).describe('Events recorded at a time.'),
+  periodic_flush_seconds: positive().default(5).describe('Seconds between two flushes.'),
+  shutdown_drain_timeout_seconds: positive()
+    .default(10)
+    .describe('Seconds that the last export may take at shutdown.'),
+  log_batch_max_queue_size: positive()
+    .nullable()
+    .default(null)
+    .describe('Log records held for export; null for the default of the exporter.'),
+  log_batch_max_export_batch_size: positive()
+    .nullable()
+    .default(null)
+    .describe('Log records sent at a time; null for the default of the exporter.'),
+  log_batch_schedule_delay_millis: positive()
+    .nullable()
+    .default(null)
+    .describe('Milliseconds between two exports of logs; null for the default of the exporter.'),
+  log_batch_export_timeout_millis: positive()
+    .nullable()
+    .default(null)
+    .describe('Milliseconds an export of logs may take; null for the default of the exporter.'),
+  drop_on_queue_full: bool().default(true).describe('Drop events when the queue is full.'),
+  flush_on_shutdown: bool().default(true).describe('Export what is left at shutdown.'),
+  flush_on_terminate: bool().default(true).describe('Export what is left on a stop signal.'),
+  emit_logs: bool().default(false).describe('Export logs too.'),
+  service_name: text().default('remote-mcp-adapter').describe('`service.name` of the resource.'),
+  service_namespace: z
+    .string()
+    .nullable()
+    .transform((name) => (name === null || name.trim() === '' ? null : name.trim()))
+    .default(null)
+    .describe('`service.namespace` of the resource; blank counts as null.'),
+})

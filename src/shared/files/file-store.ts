@@ -1,0 +1,334 @@
+/**
+ * Where files live on the shared volume and how they are opened. Layout: `<root>/sessions/<server>/<session>/{uploads,artifacts}/<id>/<name>`, so
+ * that purging a session is one directory. Upstreams may write to the same volume: nothing here follows a link out of an item's directory.
+ */
+import { randomBytes } from 'node:crypto'
+import { close as closeFd, constants, fstat, open as openFd, type Stats } from 'node:fs'
+import {
+  lstat,
+  mkdir,
+  open,
+  opendir,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  type FileHandle,
+} from 'node:fs/promises'
+import { dirname, join, resolve, sep } from 'node:path'
+import { promisify } from 'node:util'
+
+import { parseSessionId } from '../ids.ts'
+import type { FileRef, SessionKey } from '../state/records.ts'
+
+/** `atomicWrites: false` gives up the fsyncs of `publish`: faster, and a crash of the machine may lose what was acknowledged. */
+export interface FileStoreOptions {
+  readonly root: string
+  readonly atomicWrites: boolean
+}
+
+/** An open item; the caller closes the handle. */
+export interface OpenItem {
+  readonly handle: FileHandle
+  readonly sizeBytes: number
+  readonly mtimeMs: number
+}
+
+/** The same as a raw descriptor, which no garbage collection closes; the caller closes it. */
+export interface OpenItemFd {
+  readonly fd: number
+  readonly sizeBytes: number
+  readonly mtimeMs: number
+}
+
+/** One item directory as found on disk. */
+export interface FoundItem {
+  readonly ref: FileRef
+  /** The youngest modification in it, its own included. */
+  readonly newestMtimeMs: number
+  /** Regular files in it, temporary ones included, youngest first. */
+  readonly files: readonly FoundFile[]
+}
+
+/** One regular file of an item. */
+export interface FoundFile {
+  readonly name: string
+  readonly sizeBytes: number
+  readonly mtimeMs: number
+}
+
+/** A path is not what it has to be: a link, not a regular file, or not inside its item's directory. */
+export class UnsafePathError extends Error {
+  override readonly name = 'UnsafePathError'
+}
+
+/** O_NONBLOCK: opening a FIFO that was put in an item's place must not hang. */
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+const CREATE_FLAGS =
+  constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+const KINDS = ['uploads', 'artifacts'] as const
+
+const openFdAsync = promisify(openFd)
+const fstatAsync = promisify(fstat)
+const closeFdAsync = promisify(closeFd)
+
+const TEMP_NAME = /^\.[A-Za-z0-9_-]{16}\.part$/
+
+/** Whether a name is one of our temporary files; tools have their own, which are left alone. */
+export function isTempName(name: string): boolean {
+  return TEMP_NAME.test(name)
+}
+
+/** A fresh name for a temporary file in `directory`. */
+export function tempPathIn(directory: string): string {
+  return join(directory, `.${randomBytes(12).toString('base64url')}.part`)
+}
+
+/** See the file comment. Errors of the file system are passed on as they are (`ENOENT`, `ELOOP`, `ENOSPC` …). */
+export class FileStore {
+  /** Absolute; not resolved through links, because upstreams are told paths below it as the operator mounted it. */
+  readonly root: string
+  readonly atomicWrites: boolean
+
+  constructor(options: FileStoreOptions) {
+    this.root = resolve(options.root)
+    this.atomicWrites = options.atomicWrites
+  }
+
+  /** Directory of a session. Throws `UnsafePathError` when an id can't be a path component. */
+  sessionDir(key: SessionKey): string {
+    return join(this.root, 'sessions', component(key.serverId), component(key.sessionId))
+  }
+
+  /** Directory of one item. */
+  itemDir(ref: FileRef): string {
+    return join(this.sessionDir(ref), ref.kind, component(ref.id))
+  }
+
+  /** Path of an item's file; `filename` must have come from `sanitizeFilename`. */
+  itemPath(ref: FileRef, filename: string): string {
+    return join(this.itemDir(ref), component(filename))
+  }
+
+  /** Makes an item's directory and answers its path; refuses when a link stands anywhere between the root and it. */
+  async createItemDir(ref: FileRef): Promise<string> {
+    const directory = this.itemDir(ref)
+    await mkdir(directory, { recursive: true })
+    if ((await realpath(directory)) !== (await this.#realPathOf(directory))) {
+      throw new UnsafePathError(`${directory} is reached through a symbolic link`)
+    }
+    return directory
+  }
+
+  /** Removes an item with everything in it, then parents that became empty. An item that is not there is fine. */
+  async removeItem(ref: FileRef): Promise<void> {
+    await this.#removeTree(this.itemDir(ref))
+    await this.#pruneFrom(dirname(this.itemDir(ref)))
+  }
+
+  /** Removes everything of a session, then its server's directory when that is empty. */
+  async removeSession(key: SessionKey): Promise<void> {
+    await this.#removeTree(this.sessionDir(key))
+    await this.#pruneFrom(dirname(this.sessionDir(key)))
+  }
+
+  /** Opens an item's file for reading. Rejects with `UnsafePathError` for links and for anything that is not a regular file. */
+  async openItem(ref: FileRef, filename: string): Promise<OpenItem> {
+    const path = this.itemPath(ref, filename)
+    const handle = await open(path, READ_FLAGS).catch(refuseLinks)
+    try {
+      const stats = await this.#verify(handle.fd, path)
+      return { handle, sizeBytes: stats.size, mtimeMs: stats.mtimeMs }
+    } catch (error) {
+      await handle.close()
+      throw error
+    }
+  }
+
+  /** `openItem` as a raw descriptor, for one that is handed to another thread. */
+  async openItemFd(ref: FileRef, filename: string): Promise<OpenItemFd> {
+    const path = this.itemPath(ref, filename)
+    const fd = await openFdAsync(path, READ_FLAGS).catch(refuseLinks)
+    try {
+      const stats = await this.#verify(fd, path)
+      return { fd, sizeBytes: stats.size, mtimeMs: stats.mtimeMs }
+    } catch (error) {
+      await closeFdAsync(fd)
+      throw error
+    }
+  }
+
+  /** A name for a temporary file beside `finalPath`; short, whatever the length of the final name. */
+  tempPath(finalPath: string): string {
+    return tempPathIn(dirname(finalPath))
+  }
+
+  /** Creates a file that must not exist yet, below the root and through no link, for writing. The caller closes the handle. */
+  async createFile(path: string): Promise<FileHandle> {
+    const handle = await open(path, CREATE_FLAGS).catch(refuseLinks)
+    try {
+      await this.#verify(handle.fd, path)
+      return handle
+    } catch (error) {
+      await handle.close()
+      await rm(path, { force: true })
+      throw error
+    }
+  }
+
+  /** Removes a temporary file that a crash left in an item's directory. */
+  async removeTemp(ref: FileRef, name: string): Promise<void> {
+    if (isTempName(name)) await rm(this.itemPath(ref, name), { force: true })
+  }
+
+  /** Makes a complete temporary file appear under its final name: file synced, renamed, directory synced. */
+  async publish(temp: string, final: string): Promise<void> {
+    if (this.atomicWrites) await syncPath(temp)
+    await rename(temp, final)
+    if (this.atomicWrites) await syncPath(dirname(final))
+  }
+
+  /** Sessions that have a directory. Names that can't be ours are left alone. */
+  async *listSessions(): AsyncGenerator<SessionKey> {
+    const base = join(this.root, 'sessions')
+    for await (const serverId of directoriesIn(base)) {
+      for await (const name of directoriesIn(join(base, serverId))) {
+        const sessionId = parseSessionId(name)
+        if (sessionId !== undefined) yield { serverId, sessionId }
+      }
+    }
+  }
+
+  /** When a session's directory itself last changed; undefined when there is none. */
+  async sessionMtimeMs(key: SessionKey): Promise<number | undefined> {
+    return (await statOrUndefined(this.sessionDir(key)))?.mtimeMs
+  }
+
+  /** Items of a session as they are on disk. */
+  async *listItems(key: SessionKey): AsyncGenerator<FoundItem> {
+    for (const kind of KINDS) {
+      // oxlint-disable-next-line no-await-in-loop -- a generator answers in order
+      for await (const id of directoriesIn(join(this.sessionDir(key), kind))) {
+        const found = await this.#inspect({
+          serverId: key.serverId,
+          sessionId: key.sessionId,
+          kind,
+          id,
+        })
+        if (found !== undefined) yield found
+      }
+    }
+  }
+
+  async #inspect(ref: FileRef): Promise<FoundItem | undefined> {
+    const directory = this.itemDir(ref)
+    const own = await statOrUndefined(directory)
+    if (own === undefined) return undefined
+    const files: FoundFile[] = []
+    let newestMtimeMs = own.mtimeMs
+    for await (const name of namesIn(directory)) {
+      const stats = await statOrUndefined(join(directory, name))
+      if (stats === undefined) continue
+      newestMtimeMs = Math.max(newestMtimeMs, stats.mtimeMs)
+      if (stats.isFile()) files.push({ name, sizeBytes: stats.size, mtimeMs: stats.mtimeMs })
+    }
+    files.sort((a, b) => b.mtimeMs - a.mtimeMs)
+    return { ref, newestMtimeMs, files }
+  }
+
+  /**
+   * Checks an open descriptor, not a path: what was opened is a regular file, and it lies where it has to. Linux tells a descriptor's real path,
+   * so that nothing can be swapped between check and use; elsewhere the path is resolved again and must still be the same file.
+   */
+  async #verify(fd: number, path: string): Promise<Stats> {
+    const stats = await fstatAsync(fd)
+    if (!stats.isFile()) throw new UnsafePathError(`${path} is not a regular file`)
+    const expected = await this.#realPathOf(path)
+    const actual = await readlink(`/proc/self/fd/${fd}`).catch(() => resolveSame(path, stats))
+    if (actual !== expected) throw new UnsafePathError(`${path} is reached through a symbolic link`)
+    return stats
+  }
+
+  /** Where a path below the root must really be; the root itself may be a link. */
+  async #realPathOf(path: string): Promise<string> {
+    return join(await realpath(this.root), path.slice(this.root.length))
+  }
+
+  /** `rm` does not follow links below what it is given; a link in the place of the directory itself is removed as a link. */
+  async #removeTree(directory: string): Promise<void> {
+    const parent = dirname(directory)
+    const real = await realpath(parent).catch(ignoreMissing)
+    if (real === undefined) return
+    if (real !== (await this.#realPathOf(parent))) {
+      throw new UnsafePathError(`${parent} is reached through a symbolic link`)
+    }
+    await rm(directory, { recursive: true, force: true, maxRetries: 2 })
+  }
+
+  /** Removes empty directories upwards, never the sessions directory itself. `rmdir` refuses one that somebody just filled. */
+  async #pruneFrom(directory: string): Promise<void> {
+    const stop = join(this.root, 'sessions')
+    let current = directory
+    while (current.startsWith(stop + sep)) {
+      try {
+        // oxlint-disable-next-line no-await-in-loop -- a parent is empty only after its child is gone
+        await rmdir(current)
+      } catch {
+        return
+      }
+      current = dirname(current)
+    }
+  }
+}
+
+/** One path component as it is; anything else would leave the layout. */
+function component(text: string): string {
+  if (text === '' || text === '.' || text === '..' || /[/\\\0]/.test(text)) {
+    throw new UnsafePathError('an identifier can not be used as a path component')
+  }
+  return text
+}
+
+function refuseLinks(error: NodeJS.ErrnoException): never {
+  if (error.code !== 'ELOOP' && error.code !== 'ENXIO') throw error
+  throw new UnsafePathError(`${error.path ?? 'the file'} is not a regular file`, { cause: error })
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+  throw error
+}
+
+async function statOrUndefined(path: string): Promise<Stats | undefined> {
+  return lstat(path).catch(ignoreMissing)
+}
+
+async function resolveSame(path: string, stats: Stats): Promise<string | undefined> {
+  const again = await lstat(path)
+  return again.ino === stats.ino && again.dev === stats.dev ? realpath(path) : undefined
+}
+
+async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Names in a directory, none when it is missing. `lstat` first: a link to a directory is not one of ours. */
+async function* namesIn(directory: string): AsyncGenerator<string> {
+  const stats = await statOrUndefined(directory)
+  if (!stats?.isDirectory()) return
+  const entries = await opendir(directory).catch(ignoreMissing)
+  if (entries === undefined) return
+  for await (const entry of entries) yield entry.name
+}
+
+async function* directoriesIn(directory: string): AsyncGenerator<string> {
+  for await (const name of namesIn(directory)) {
+    if ((await statOrUndefined(join(directory, name)))?.isDirectory()) yield name
+  }
+}

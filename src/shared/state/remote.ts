@@ -1,0 +1,184 @@
+/** A store that lives in another thread, behind a MessagePort whose far end is a `StoreHost`. */
+import type { MessagePort } from 'node:worker_threads'
+
+import { StoreUnavailableError } from '../errors.ts'
+import type { SessionKey } from './records.ts'
+import { RequestStore } from './request-store.ts'
+import { toRequest } from './store-requests.ts'
+import type {
+  ReplyMessage,
+  StoreRequest,
+  StoreValue,
+  StoreVerb,
+  WireAnswer,
+} from './store-requests.ts'
+import type { StateStore } from './store.ts'
+
+/** How long a request may take before its caller is told that the store does not answer. */
+const TIMEOUT_MS = 10_000
+
+/** Requests that may wait for an answer; more are refused at once, so that a stuck store can't fill the memory. */
+const MAX_PENDING = 65_536
+
+interface Pending {
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: Error) => void
+  readonly deadlineAtMs: number
+}
+
+/** Requests of one turn of the event loop leave in one message. While there is no port every request is refused with `StoreUnavailableError`. */
+export class RemoteStore extends RequestStore {
+  readonly #timeoutMs: number
+  readonly #invalidateListeners: ((key: SessionKey) => void)[] = []
+  readonly #disconnectListeners: (() => void)[] = []
+  readonly #pending = new Map<number, Pending>()
+  #port: MessagePort | undefined
+  #outbox: (readonly [id: number, request: StoreRequest])[] = []
+  #nextId = 1
+  #timer: NodeJS.Timeout | undefined
+  #whenIdle: (() => void) | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(port: MessagePort, { timeoutMs = TIMEOUT_MS }: { timeoutMs?: number } = {}) {
+    super()
+    this.#timeoutMs = timeoutMs
+    this.#attach(port)
+  }
+
+  /** Continues with another host, for example after the store's thread was started anew. Requests that wait for the old one are rejected. */
+  reconnect(port: MessagePort): void {
+    this.#detach()
+    if (this.#closing === undefined) this.#attach(port)
+    else port.close()
+  }
+
+  override onInvalidate(listener: (key: SessionKey) => void): void {
+    this.#invalidateListeners.push(listener)
+  }
+
+  /** Calls back when the host is gone: invalidations may be missed from here on, so no copy of any session must be trusted. */
+  onDisconnect(listener: () => void): void {
+    this.#disconnectListeners.push(listener)
+  }
+
+  /** Closes this end only; the store itself goes on. */
+  override close(): Promise<void> {
+    this.#closing ??= this.#finish()
+    return this.#closing
+  }
+
+  protected override perform<V extends StoreVerb>(
+    verb: V,
+    args: Parameters<StateStore[V]>,
+  ): Promise<StoreValue<V>> {
+    return new Promise((resolve, reject) => {
+      const refusal = this.#refusal()
+      if (refusal !== undefined) {
+        reject(new StoreUnavailableError(refusal))
+        return
+      }
+      const id = this.#nextId++
+      const deadlineAtMs = performance.now() + this.#timeoutMs
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the host answers each verb with its own value
+      const settle = resolve as (value: unknown) => void
+      this.#pending.set(id, { resolve: settle, reject, deadlineAtMs })
+      if (this.#outbox.length === 0) setImmediate(this.#flush)
+      this.#outbox.push([id, toRequest(verb, args)])
+      this.#timer ??= setTimeout(this.#expire, this.#timeoutMs)
+    })
+  }
+
+  #refusal(): string | undefined {
+    if (this.#closing !== undefined) return 'this end of the state store is closed'
+    if (this.#port === undefined) return 'the state store is not connected'
+    if (this.#pending.size >= MAX_PENDING) return 'too many requests wait for the state store'
+    return undefined
+  }
+
+  #attach(port: MessagePort): void {
+    this.#port = port
+    // Only a StoreHost posts to this port.
+    port.on('message', (message: ReplyMessage) => this.#receive(message))
+    port.on('close', () => {
+      if (this.#port === port) this.#detach()
+    })
+  }
+
+  #detach(): void {
+    const port = this.#port
+    if (port === undefined) return
+    this.#port = undefined
+    this.#outbox = []
+    port.close()
+    for (const id of this.#pending.keys()) this.#fail(id, 'the state store went away')
+    for (const listener of this.#disconnectListeners) listener()
+  }
+
+  #receive(message: ReplyMessage): void {
+    switch (message.kind) {
+      case 'answers':
+        for (const answer of message.answers) this.#settle(answer)
+        return
+      case 'invalidate':
+        for (const key of message.keys) {
+          for (const listener of this.#invalidateListeners) listener(key)
+        }
+    }
+  }
+
+  #settle(answer: WireAnswer): void {
+    const pending = this.#take(answer[0])
+    if (pending === undefined) return // it timed out
+    if (answer[1]) {
+      pending.resolve(answer[2])
+      return
+    }
+    const { message, unavailable } = answer[2]
+    pending.reject(unavailable ? new StoreUnavailableError(message) : new Error(message))
+  }
+
+  #fail(id: number, reason: string): void {
+    this.#take(id)?.reject(new StoreUnavailableError(reason))
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id)
+    this.#pending.delete(id)
+    if (this.#pending.size === 0) {
+      clearTimeout(this.#timer)
+      this.#timer = undefined
+      this.#whenIdle?.()
+    }
+    return pending
+  }
+
+  readonly #flush = (): void => {
+    const outbox = this.#outbox
+    this.#outbox = []
+    if (outbox.length > 0) this.#port?.postMessage(outbox)
+  }
+
+  /** All requests wait equally long, so the oldest, which the map has first, is the next to expire. */
+  readonly #expire = (): void => {
+    this.#timer = undefined
+    const nowMs = performance.now()
+    for (const [id, { deadlineAtMs }] of this.#pending) {
+      if (deadlineAtMs > nowMs) {
+        this.#timer = setTimeout(this.#expire, deadlineAtMs - nowMs)
+        return
+      }
+      this.#fail(id, `the state store did not answer within ${this.#timeoutMs} ms`)
+    }
+  }
+
+  async #finish(): Promise<void> {
+    if (this.#pending.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve
+      })
+    }
+    const port = this.#port
+    this.#port = undefined
+    port?.close()
+  }
+}

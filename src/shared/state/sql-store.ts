@@ -1,0 +1,194 @@
+/** The state store on SQLite: one transaction for each batch of requests, one savepoint for each request. */
+import { StoreUnavailableError } from '../errors.ts'
+import {
+  allocateArtifact,
+  commitArtifact,
+  dropArtifact,
+  listArtifacts,
+  readArtifact,
+  touchPending,
+} from './artifact-operations.ts'
+import type { SessionKey } from './records.ts'
+import { RequestStore } from './request-store.ts'
+import {
+  closeSession,
+  openSession,
+  readSession,
+  replaceUpstreamSession,
+  reviveSession,
+  touchSessions,
+} from './session-operations.ts'
+import type { SqlDatabase } from './sql-database.ts'
+import type { StoreContext } from './store-context.ts'
+import { toRequest } from './store-requests.ts'
+import type {
+  GroupStore,
+  Invalidation,
+  StoreAnswer,
+  StoreBatch,
+  StoreRequest,
+  StoreValue,
+  StoreVerb,
+} from './store-requests.ts'
+import type { StateStore, StorePolicy } from './store.ts'
+import { sweep } from './sweep-operation.ts'
+import { adopt, clear, inventory, recoverAfterCrash, referencedItems } from './upkeep-operations.ts'
+import {
+  commitUploads,
+  isNonceUsed,
+  releaseBytes,
+  reserveBytes,
+  resolveUploads,
+} from './upload-operations.ts'
+
+type Operation<V extends StoreVerb> = (
+  ctx: StoreContext,
+  ...args: Parameters<StateStore[V]>
+) => StoreValue<V>
+
+const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
+  openSession,
+  readSession,
+  reviveSession,
+  touchSessions,
+  replaceUpstreamSession,
+  closeSession,
+  reserveBytes,
+  releaseBytes,
+  commitUploads,
+  isNonceUsed,
+  resolveUploads,
+  allocateArtifact,
+  touchPending,
+  commitArtifact,
+  dropArtifact,
+  listArtifacts,
+  readArtifact,
+  sweep,
+  referencedItems,
+  adopt,
+  recoverAfterCrash,
+  clear,
+  inventory,
+}
+
+/**
+ * What a client was told must survive a power cut. Times of use, reservations and pending artifacts need not: the first are guesses anyway, the
+ * others end with the process.
+ */
+const DURABLE: ReadonlySet<StoreVerb> = new Set<StoreVerb>([
+  'openSession',
+  'reviveSession',
+  'replaceUpstreamSession',
+  'closeSession',
+  'commitUploads',
+  'commitArtifact',
+  'dropArtifact',
+  'sweep',
+  'adopt',
+  'recoverAfterCrash',
+  'clear',
+])
+
+/** What a `SqlStore` needs to know besides its database. */
+export interface SqlStoreOptions {
+  readonly policy: StorePolicy
+  /** Unix milliseconds. */
+  readonly clock: () => number
+  /** Hears what an operator should know. */
+  readonly onWarning: (message: string) => void
+  /** Closes the database and what was opened with it; called once. */
+  readonly close: () => void
+}
+
+/** The `memory` and `disk` backends: which of the two is decided by where the database is. */
+export class SqlStore extends RequestStore implements GroupStore {
+  readonly #db: SqlDatabase
+  readonly #options: SqlStoreOptions
+  readonly #context: StoreContext
+  readonly #listeners: ((key: SessionKey) => void)[] = []
+  #invalidated: Invalidation[] = []
+  #current = 0
+  #closed = false
+
+  constructor(db: SqlDatabase, options: SqlStoreOptions) {
+    super()
+    this.#db = db
+    this.#options = options
+    this.#context = {
+      db,
+      policy: options.policy,
+      now: () => Math.floor(options.clock()),
+      invalidate: (key, audience) => {
+        const by = audience === 'others' ? this.#current : undefined
+        this.#invalidated.push({ key: { serverId: key.serverId, sessionId: key.sessionId }, by })
+      },
+      warn: options.onWarning,
+    }
+  }
+
+  performAll(requests: readonly StoreRequest[]): StoreBatch {
+    this.#invalidated = []
+    try {
+      if (this.#closed) throw new StoreUnavailableError('the state store is closed')
+      const durable = requests.some(([verb]) => DURABLE.has(verb))
+      const answers = this.#db.transaction(durable, () =>
+        requests.map((request, index) => this.#isolated(request, index)),
+      )
+      const invalidated = this.#invalidated
+      this.#notify(invalidated)
+      return { answers, invalidated }
+    } catch (error) {
+      const failure = { ok: false, error: toStoreError(error) } as const
+      return { answers: requests.map(() => failure), invalidated: [] }
+    }
+  }
+
+  /** Here "someone else" can only be a sweep or the need for a slot: the store has no other user than the caller. */
+  override onInvalidate(listener: (key: SessionKey) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  override async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#options.close()
+  }
+
+  protected override async perform<V extends StoreVerb>(
+    verb: V,
+    args: Parameters<StateStore[V]>,
+  ): Promise<StoreValue<V>> {
+    const [answer] = this.performAll([toRequest(verb, args)]).answers
+    if (answer?.ok !== true) throw answer?.error ?? new StoreUnavailableError('no answer')
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- OPERATIONS pairs each verb with its value
+    return answer.value as StoreValue<V>
+  }
+
+  #isolated([verb, args]: StoreRequest, index: number): StoreAnswer {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- OPERATIONS pairs each verb with its arguments, as StoreRequest does
+    const run = OPERATIONS[verb] as (ctx: StoreContext, ...args: readonly unknown[]) => unknown
+    const mark = this.#invalidated.length
+    this.#current = index
+    try {
+      return { ok: true, value: this.#db.savepoint(() => run(this.#context, ...args)) }
+    } catch (error) {
+      // Without its transaction nothing of this batch is stored: all of it failed.
+      if (!this.#db.inTransaction) throw error
+      this.#invalidated.length = mark
+      return { ok: false, error: toStoreError(error) }
+    }
+  }
+
+  #notify(invalidated: readonly Invalidation[]): void {
+    for (const { key, by } of invalidated) {
+      if (by === undefined) for (const listener of this.#listeners) listener(key)
+    }
+  }
+}
+
+/** What SQLite says becomes "unavailable"; a caller's mistake stays what it is. */
+function toStoreError(error: unknown): Error {
+  if (error instanceof Error && error.name !== 'SqliteError') return error
+  return new StoreUnavailableError(`the state store failed: ${String(error)}`, { cause: error })
+}

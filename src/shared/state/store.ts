@@ -1,0 +1,197 @@
+/**
+ * StateStore: what the adapter remembers about sessions and their files, in the product's own verbs.
+ *
+ * Every method is one atomic operation: either all of its effects are there or none is, also after a crash. Limits and time-to-live values come
+ * from the `StorePolicy` that the store was opened with; time is the store's own clock, so callers never pass one. Methods reject only when the
+ * store itself fails (`StoreUnavailableError`); every decided outcome is a value.
+ */
+import type { ArtifactId, UploadId } from '../ids.ts'
+import type {
+  ArtifactRecord,
+  FileRef,
+  NewArtifact,
+  SessionKey,
+  SessionRecord,
+  UploadRecord,
+} from './records.ts'
+
+/** Limits and lifetimes that a store enforces. `null` means no limit. Sizes in bytes, times in milliseconds. */
+export interface StorePolicy {
+  readonly maxActiveSessions: number | null
+  readonly idleTtlMs: number | null
+  readonly allowRevival: boolean
+  readonly tombstoneTtlMs: number
+  readonly maxSessionBytes: number | null
+  readonly maxTotalBytes: number | null
+  readonly maxArtifactsPerSession: number | null
+  /** Since last use. */
+  readonly uploadTtlMs: number | null
+  /** Since last use. */
+  readonly artifactTtlMs: number | null
+  /** A pending artifact older than this whose call is not reported alive is dropped by `sweep`. */
+  readonly pendingGraceMs: number
+  readonly evictionPolicy: 'lru_uploads_then_artifacts' | 'lru_artifacts_then_uploads'
+}
+
+/** A session as the store has it now. */
+export interface SessionView {
+  readonly record: SessionRecord
+  readonly state: 'active' | 'tombstoned'
+  /** Unix milliseconds of the last touch. */
+  readonly lastAccessedAtMs: number
+  /** Set on a session that was ended for a reason that revival must not undo. */
+  readonly terminalReason: string | null
+}
+
+/** Outcome of asking for room. `evicted` are files whose records are gone already: the caller removes them from disk. */
+export type Reserved =
+  | { readonly ok: true; readonly reservationId: string; readonly evicted: readonly FileRef[] }
+  | { readonly ok: false; readonly reason: 'session_gone' | 'session_quota' | 'global_quota' }
+
+/** Outcome of making uploads visible. */
+export type UploadsCommitted =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly reason: 'session_gone' | 'reservation_gone' | 'nonce_used' }
+
+/** Outcome of looking uploads up for use. */
+export type UploadsResolved =
+  | { readonly ok: true; readonly uploads: readonly UploadRecord[] }
+  | {
+      readonly ok: false
+      readonly uploadId: UploadId
+      readonly reason: 'unknown' | 'expired' | 'session_gone'
+    }
+
+/** Outcome of making an artifact visible. */
+export type ArtifactCommitted =
+  | { readonly ok: true; readonly artifact: ArtifactRecord; readonly evicted: readonly FileRef[] }
+  | {
+      readonly ok: false
+      readonly reason: 'unknown' | 'session_gone' | 'session_quota' | 'global_quota'
+    }
+
+/** What one `sweep` did. */
+export interface SweepReport {
+  readonly expiredSessions: number
+  readonly tombstonedSessions: number
+  readonly removedTombstones: number
+  readonly removedUploads: number
+  readonly removedArtifacts: number
+  /** Items whose records are gone: remove them from disk. */
+  readonly files: readonly FileRef[]
+  /** Sessions whose records are gone: end their upstream session and remove their directory. */
+  readonly sessions: readonly SessionRecord[]
+  /** True when the batch limit was reached and there is more to do now. */
+  readonly more: boolean
+}
+
+/** Totals, for health and metrics. Bytes count committed files and open reservations apart. */
+export interface Inventory {
+  readonly sessions: number
+  readonly tombstones: number
+  readonly uploads: number
+  readonly artifacts: number
+  readonly pendingArtifacts: number
+  readonly bytes: number
+  readonly reservedBytes: number
+}
+
+/** See the file comment for what holds for every method. */
+export interface StateStore {
+  /** Creates an active session unless `maxActiveSessions` are active already. Ids are unguessable, so a duplicate is an error of the caller. */
+  openSession(record: SessionRecord): Promise<'opened' | 'at_capacity'>
+  /**
+   * Reads a session; undefined when there is none, when a tombstone has expired, or when it can't be revived (`allowRevival` off or a terminal
+   * reason). An active session that is idle past `idleTtlMs` is answered as tombstoned, whether or not a sweep has seen it.
+   */
+  readSession(key: SessionKey): Promise<SessionView | undefined>
+  /** Makes a tombstoned session active again (counts against `maxActiveSessions`) and touches it. */
+  reviveSession(key: SessionKey): Promise<'active' | 'at_capacity' | 'gone'>
+  /** Notes use of sessions at the store's present time; unknown keys are ignored. Never revives. */
+  touchSessions(keys: readonly SessionKey[]): Promise<void>
+  /**
+   * Replaces the record of a session when its `upstreamSessionId` is still `expectedUpstreamSessionId`; false when it is not or the session is gone.
+   * Used when a lost upstream session was initialised anew, so that two callers can't both replace it.
+   */
+  replaceUpstreamSession(
+    next: SessionRecord,
+    expectedUpstreamSessionId: string | null,
+  ): Promise<boolean>
+  /** Removes a session in whatever state with all of its items and reservations; answers its record, or undefined when there was none. */
+  closeSession(key: SessionKey): Promise<SessionRecord | undefined>
+
+  /**
+   * Sets `bytes` aside for files of this session, evicting least recently used items of the same session when that makes them fit (never when it
+   * would not: nothing is evicted then), in the order of `evictionPolicy`. With `reservationId` an earlier reservation grows by `bytes`.
+   */
+  reserveBytes(key: SessionKey, bytes: number, reservationId?: string): Promise<Reserved>
+  /** Gives a reservation back; unknown ones are ignored. */
+  releaseBytes(reservationId: string): Promise<void>
+  /**
+   * Makes files that are complete on disk visible as uploads, all or none, converts the reservation into their sizes (the rest is released), and
+   * redeems `nonce` (unusable until `nonceExpiresAtMs`) when one is given.
+   */
+  commitUploads(
+    key: SessionKey,
+    reservationId: string,
+    uploads: readonly UploadRecord[],
+    nonce?: { readonly value: string; readonly expiresAtMs: number },
+  ): Promise<UploadsCommitted>
+  /** Whether a nonce was redeemed already. Only `commitUploads` decides; this saves a client from sending a body for nothing. */
+  isNonceUsed(nonce: string): Promise<boolean>
+  /** Looks uploads up for a tool call and touches them, all or none. An upload past its time-to-live is `expired`, swept or not. */
+  resolveUploads(key: SessionKey, ids: readonly UploadId[]): Promise<UploadsResolved>
+
+  /** Creates a pending artifact (no bytes counted yet) unless the session has `maxArtifactsPerSession`, pending ones included. */
+  allocateArtifact(
+    key: SessionKey,
+    artifact: NewArtifact,
+  ): Promise<'allocated' | 'at_capacity' | 'session_gone'>
+  /** Keeps pending artifacts of running calls from being swept. */
+  touchPending(key: SessionKey, ids: readonly ArtifactId[]): Promise<void>
+  /**
+   * Makes a pending artifact visible with its final name, type and size; its bytes are counted once. Other items of the session may be evicted to
+   * make room, never this one. On a refusal the artifact's record is removed.
+   */
+  commitArtifact(
+    key: SessionKey,
+    id: ArtifactId,
+    final: {
+      readonly filename: string
+      readonly mimeType: string
+      readonly sizeBytes: number
+      readonly sha256: string
+    },
+  ): Promise<ArtifactCommitted>
+  /** Removes an artifact's record, pending or committed. */
+  dropArtifact(key: SessionKey, id: ArtifactId): Promise<void>
+  /** Committed, unexpired artifacts of a session, oldest first. */
+  listArtifacts(key: SessionKey): Promise<readonly ArtifactRecord[]>
+  /** A committed, unexpired artifact, touched; undefined otherwise. */
+  readArtifact(key: SessionKey, id: ArtifactId): Promise<ArtifactRecord | undefined>
+
+  /** Ends what has expired, at most `limit` sessions and `limit` items a call. `aliveKeys` are sessions with calls in flight: never idle. */
+  sweep(limit: number, aliveKeys: readonly SessionKey[]): Promise<SweepReport>
+  /**
+   * The ids of all items of a session that a record names (pending included), or undefined when the store does not know the session in any state:
+   * what the orphan sweeper must not touch.
+   */
+  referencedItems(
+    key: SessionKey,
+  ): Promise<{ uploads: readonly string[]; artifacts: readonly string[] } | undefined>
+  /** Back-fills records found on disk (start-up reconciliation): creates the session when unknown, ignores items that have a record. */
+  adopt(
+    session: SessionRecord,
+    uploads: readonly UploadRecord[],
+    artifacts: readonly ArtifactRecord[],
+  ): Promise<void>
+  /** Drops reservations, and pending artifacts, of processes that are gone. Called once at start, before anything is served. */
+  recoverAfterCrash(): Promise<readonly FileRef[]>
+  /** Removes everything (`refresh_on_startup`). */
+  clear(): Promise<void>
+  inventory(): Promise<Inventory>
+  /** Calls back for each session that someone else changed or removed; a copy of it must not be trusted any more. */
+  onInvalidate(listener: (key: SessionKey) => void): void
+  /** Waits for what was asked before, then closes. Idempotent. */
+  close(): Promise<void>
+}

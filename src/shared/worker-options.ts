@@ -1,0 +1,24 @@
+/** What the primary tells a worker thread when it starts it. */
+import type { MessagePort } from 'node:worker_threads'
+
+import type { Config } from './config/config.ts'
+
+/** Crosses by structured clone; the ports are transferred. */
+export interface WorkerOptions {
+  readonly config: Config
+  /** Which of `workers` this is: it owns the sessions whose id hashes to it. */
+  readonly index: number
+  readonly workers: number
+  /** Frames from and to the primary. */
+  readonly framePort: MessagePort
+  /** To the state thread. */
+  readonly storePort: MessagePort
+  /** Keys for signed URLs: the first signs, all verify. */
+  readonly signingSecrets: readonly string[]
+  /** URL prefix that clients reach this replica by when `core.public_base_url` is not set and a request has no Host. */
+  readonly fallbackBaseUrl: string
+  /** Whether this worker runs maintenance. */
+  readonly maintains: boolean
+  /** Whether this is the replica's start, not a restart of one worker: only then is state of dead processes cleared up. */
+  readonly firstStart: boolean
+}

@@ -1,0 +1,275 @@
+/** Makes artifacts of files: room in the store, bytes in the item's directory, the record committed, and whatever fails undone. */
+import { readdir, rename, rm, stat } from 'node:fs/promises'
+import { extname, join } from 'node:path'
+
+import type { ArtifactProducerConfig } from '../../shared/config/config.ts'
+import {
+  extensionFor,
+  mimeTypeOf,
+  sanitizeFilename,
+  SNIFF_BYTES,
+} from '../../shared/files/names.ts'
+import { UnsafePathError } from '../../shared/files/file-store.ts'
+import { mintArtifactId, type ArtifactId } from '../../shared/ids.ts'
+import type { ArtifactRecord, FileRef } from '../../shared/state/records.ts'
+import type { ArtifactCommitted } from '../../shared/state/store.ts'
+import type { CallContext } from './adapter.ts'
+import type { EmbeddedFile } from './embedded-content.ts'
+import type { OpenSource } from './source-area.ts'
+import { ToolRefusal } from './tool-refusal.ts'
+
+/** An allocated artifact without a file yet. */
+export interface PendingArtifact {
+  readonly artifactId: ArtifactId
+  readonly ref: FileRef
+  readonly filename: string
+  /** True when the caller chose the name, so that it stays whatever the file was called. */
+  readonly isNameChosen: boolean
+  /** Directory and absolute path for the file. */
+  readonly directory: string
+  readonly path: string
+}
+
+/** Keeps the files of one call. Refusals (limits, quotas, a file that may not be kept) reject with `ToolRefusal`; the item is gone then. */
+export class ArtifactKeeper {
+  readonly #context: CallContext
+  readonly #adapter: ArtifactProducerConfig
+  readonly #toolName: string
+  /** Ids of items that made room for others. */
+  readonly evictedIds = new Set<string>()
+
+  constructor(context: CallContext, adapter: ArtifactProducerConfig, toolName: string) {
+    this.#context = context
+    this.#adapter = adapter
+    this.#toolName = toolName
+  }
+
+  /** Allocates an artifact and its directory. `wantedName` null makes a name of the id. */
+  async allocate(wantedName: string | null): Promise<PendingArtifact> {
+    const { store, files } = this.#context.services
+    const artifactId = mintArtifactId()
+    const fallback = `artifact-${artifactId}`
+    const filename = wantedName === null ? fallback : sanitizeFilename(wantedName, fallback)
+    const ref = this.#ref(artifactId)
+    const outcome = await store.allocateArtifact(this.#context.key, {
+      artifactId,
+      filename,
+      toolName: this.#toolName,
+      exposeAsResource: this.#adapter.exposeAsResource,
+    })
+    if (outcome === 'session_gone') throw new ToolRefusal(SESSION_GONE)
+    if (outcome === 'at_capacity') throw new ToolRefusal(this.#atCapacity())
+    try {
+      const directory = await files.createItemDir(ref)
+      const path = files.itemPath(ref, filename)
+      return { artifactId, ref, filename, isNameChosen: filename !== fallback, directory, path }
+    } catch (error) {
+      await store.dropArtifact(this.#context.key, artifactId)
+      throw error
+    }
+  }
+
+  /** Forgets an allocated artifact with its directory. */
+  async drop(pending: PendingArtifact): Promise<void> {
+    await this.#context.services.store.dropArtifact(this.#context.key, pending.artifactId)
+    await this.#context.services.files.removeItem(pending.ref)
+  }
+
+  /** Keeps a file that the tool wrote into the item's directory under the allocated name, or under a name of its own; undefined when there is none. */
+  async keepInPlace(pending: PendingArtifact): Promise<ArtifactRecord | undefined> {
+    return this.#undoing(pending, async () => {
+      const name = await nameInDirectory(pending)
+      if (name === undefined) return undefined
+      return this.#commitInPlace(pending, name)
+    })
+  }
+
+  /** Keeps a copy of an open file; the handle stays the caller's. */
+  async keepCopy(pending: PendingArtifact, source: OpenSource): Promise<ArtifactRecord> {
+    return this.#undoing(pending, async () => {
+      const head = await readHead(source)
+      const mimeType = mimeTypeOf(pending.isNameChosen ? pending.filename : source.name, head)
+      const wanted = pending.isNameChosen
+        ? withExtension(pending.filename, extname(source.name))
+        : source.name
+      const filename = withMimeExtension(sanitizeFilename(wanted, pending.filename), mimeType)
+      const target = this.#context.services.files.itemPath(pending.ref, filename)
+      const copied = await this.#copyWithinQuota(source, target)
+      return this.#commit(pending, { filename, mimeType, ...copied })
+    })
+  }
+
+  /** Keeps bytes that came in a result. */
+  async keepBytes(pending: PendingArtifact, file: EmbeddedFile): Promise<ArtifactRecord> {
+    return this.#undoing(pending, async () => {
+      const { files, digests } = this.#context.services
+      const wanted = pending.isNameChosen
+        ? withExtension(pending.filename, extname(file.filename))
+        : file.filename
+      const mimeType = mimeTypeOf(wanted, file.bytes.subarray(0, SNIFF_BYTES))
+      const filename = withMimeExtension(wanted, mimeType)
+      const path = files.itemPath(pending.ref, filename)
+      const reservation = await this.#reserve(file.bytes.byteLength)
+      try {
+        await this.#write(path, file.bytes)
+      } finally {
+        await reservation.release()
+      }
+      return this.#commit(pending, { filename, mimeType, ...(await digests.digestFile(path)) })
+    })
+  }
+
+  async #commitInPlace(pending: PendingArtifact, name: string): Promise<ArtifactRecord> {
+    const { files, digests } = this.#context.services
+    const item = await files.openItem(pending.ref, name).catch((error: unknown) => {
+      if (!(error instanceof UnsafePathError)) throw error
+      throw new ToolRefusal(
+        `The tool ${this.#toolName} ran, but what it left at its output path is a symbolic link or no regular file, so it was removed.`,
+        { cause: error },
+      )
+    })
+    let head: Uint8Array
+    try {
+      head = await readHead(item)
+    } finally {
+      await item.handle.close()
+    }
+    const mimeType = mimeTypeOf(name, head)
+    const filename = withMimeExtension(sanitizeFilename(name, pending.filename), mimeType)
+    const path = files.itemPath(pending.ref, filename)
+    if (filename !== name) await rename(join(pending.directory, name), path)
+    return this.#commit(pending, { filename, mimeType, ...(await digests.digestFile(path)) })
+  }
+
+  async #commit(
+    pending: PendingArtifact,
+    final: { filename: string; mimeType: string; sizeBytes: number; sha256: string },
+  ): Promise<ArtifactRecord> {
+    const { store } = this.#context.services
+    const outcome = await store.commitArtifact(this.#context.key, pending.artifactId, final)
+    if (!outcome.ok) throw new ToolRefusal(this.#refused(outcome.reason, final.sizeBytes))
+    await this.#removeEvicted(outcome.evicted)
+    return outcome.artifact
+  }
+
+  async #copyWithinQuota(source: OpenSource, target: string) {
+    const { digests } = this.#context.services
+    const reservation = await this.#reserve(source.sizeBytes)
+    try {
+      // A file that grows meanwhile must not outgrow what was set aside for it.
+      const maxBytes = reservation.isHeld ? source.sizeBytes : null
+      const copied = await digests.copyFile(source.handle.fd, target, maxBytes)
+      if (copied.ok) return { sizeBytes: copied.sizeBytes, sha256: copied.sha256 }
+      throw new ToolRefusal(
+        `The tool ${this.#toolName} ran, but its file "${source.name}" could not be kept: it changed while it was copied.`,
+      )
+    } finally {
+      // Before the commit, which counts the bytes itself.
+      await reservation.release()
+    }
+  }
+
+  /** Sets room aside where there is a quota, so that a refused file is not copied first. */
+  async #reserve(bytes: number): Promise<{ isHeld: boolean; release(): Promise<void> }> {
+    const { config, store } = this.#context.services
+    if (config.sessions.maxTotalSessionSize === null && config.storage.maxSize === null) {
+      return { isHeld: false, release: async () => {} }
+    }
+    const outcome = await store.reserveBytes(this.#context.key, bytes)
+    if (!outcome.ok) throw new ToolRefusal(this.#refused(outcome.reason, bytes))
+    await this.#removeEvicted(outcome.evicted)
+    return { isHeld: true, release: () => store.releaseBytes(outcome.reservationId) }
+  }
+
+  /** Their records are gone; a directory that can't be removed now is left to the sweeper. */
+  async #removeEvicted(evicted: readonly FileRef[]): Promise<void> {
+    const { files } = this.#context.services
+    for (const { id } of evicted) this.evictedIds.add(id)
+    await Promise.allSettled(evicted.map((ref) => files.removeItem(ref)))
+  }
+
+  async #write(path: string, bytes: Uint8Array): Promise<void> {
+    const { files } = this.#context.services
+    const temp = files.tempPath(path)
+    const handle = await files.createFile(temp)
+    try {
+      await handle.writeFile(bytes)
+      await handle.close()
+      await files.publish(temp, path)
+    } catch (error) {
+      await handle.close().catch(() => undefined)
+      await rm(temp, { force: true })
+      throw error
+    }
+  }
+
+  /** Whatever goes wrong, the item does not stay behind. */
+  async #undoing<Kept>(pending: PendingArtifact, keep: () => Promise<Kept>): Promise<Kept> {
+    try {
+      return await keep()
+    } catch (error) {
+      await this.drop(pending).catch(() => undefined) // the first error tells more
+      throw error
+    }
+  }
+
+  #ref(artifactId: ArtifactId): FileRef {
+    const { serverId, sessionId } = this.#context.key
+    return { serverId, sessionId, kind: 'artifacts', id: artifactId }
+  }
+
+  #atCapacity(): string {
+    const limit = this.#context.services.config.artifacts.maxPerSession
+    return `This session already holds as many artifacts as it may (artifacts.max_per_session: ${limit}). Wait until older ones expire or start a new session.`
+  }
+
+  #refused(reason: Extract<ArtifactCommitted, { ok: false }>['reason'], bytes: number): string {
+    return `The tool ${this.#toolName} ran, but its file (${bytes} bytes) was not kept: ${REFUSED[reason]}`
+  }
+}
+
+const REFUSED = {
+  session_quota:
+    "it does not fit into this session's storage quota. Calling the tool again will not help unless its output is smaller.",
+  global_quota: 'the storage of this server is full. Try again later.',
+  session_gone: 'the session has ended.',
+  unknown: 'its artifact was removed while the tool was running. Call the tool again.',
+} as const
+const SESSION_GONE = 'The session has ended; start a new one.'
+
+/** The allocated name when something is there, else the youngest file beside it: some tools append an extension of their own. */
+async function nameInDirectory(pending: PendingArtifact): Promise<string | undefined> {
+  const entries = await readdir(pending.directory, { withFileTypes: true }).catch(ignoreMissing)
+  if (entries === undefined) return undefined
+  const own = entries.find((entry) => entry.name === pending.filename)
+  if (own !== undefined && !own.isDirectory()) return own.name
+  const stem = pending.filename.slice(0, pending.filename.length - extname(pending.filename).length)
+  const others = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('.'))
+  const found = await Promise.all(
+    others.map(async ({ name }) => {
+      const stats = await stat(join(pending.directory, name)).catch(ignoreMissing)
+      return { name, sameStem: name.startsWith(stem), mtimeMs: stats?.mtimeMs ?? 0 }
+    }),
+  )
+  found.sort((a, b) => Number(b.sameStem) - Number(a.sameStem) || b.mtimeMs - a.mtimeMs)
+  return found[0]?.name
+}
+
+async function readHead(file: Pick<OpenSource, 'handle'>): Promise<Uint8Array> {
+  const buffer = new Uint8Array(SNIFF_BYTES)
+  const { bytesRead } = await file.handle.read(buffer, 0, SNIFF_BYTES, 0)
+  return buffer.subarray(0, bytesRead)
+}
+
+function withExtension(filename: string, extension: string): string {
+  return extname(filename) === '' ? sanitizeFilename(filename + extension, filename) : filename
+}
+
+function withMimeExtension(filename: string, mimeType: string): string {
+  return withExtension(filename, extensionFor(mimeType))
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+  throw error
+}

@@ -1,0 +1,91 @@
+/** Finds what may be file paths in the text of a tool's result. Pure: whether a file is there, and may be read, is decided elsewhere. */
+import { fileURLToPath } from 'node:url'
+
+/** Text is scanned up to here, so that a huge result can't hold up the thread. In characters. */
+const MAX_SCANNED = 256 * 1024
+const MAX_CANDIDATES = 100
+const MAX_PATH = 4096
+
+/** Addresses that only look like paths. All quantifiers are bounded: the text comes from elsewhere. */
+const ADDRESSES = /\b(?:(?!file:)[a-z][a-z0-9+.-]{0,30}:\/\/|data:)[^\s"'`<>()[\]]+/giu
+
+/** Places that delimit a path on both sides: it may contain blanks. */
+const DELIMITED = [
+  // A markdown link's target; one level of parentheses in it is common: `[x](page (1).png)`.
+  /\]\(\s*<?((?:[^()<>\n]|\([^()\n]{0,200}\)){1,1024}?)>?(?:\s+"[^"\n]{0,200}")?\s*\)/gu,
+  /`([^`\n]{1,1024})`/gu,
+  /"([^"\n]{1,1024})"/gu,
+  /'([^'\n]{1,1024})'/gu,
+  /<([^<>\n]{1,1024})>/gu,
+]
+
+/** Places where a path ends with the blank or the line. */
+const OPEN = [
+  /(file:\/\/[^\s"'`<>]{1,2048})/giu,
+  // The rest of the line first: `Saved to: /data/out/my page.png`.
+  /(?:^|[\s:=])(\/[^\s/][^\n"'`<>|]{0,1024})/gmu,
+  /(?:^|[\s:=("'`[<])(\/[^\s/"'`<>|][^\s"'`<>|]{0,1024})/gmu,
+  /(?:^|[\s:=("'`[<])((?:[^\s"'`<>|:=/]{1,255}\/){1,32}[^\s"'`<>|:=/]{1,255})/gmu,
+]
+
+/** What looks like a path or a file name: has a separator or an extension. */
+const PATH_LIKE = /[/\\]|\.[A-Za-z0-9]{1,10}$/
+const EDGES = /^[\s"'`<([{*]+|[\s"'`>)\]}*.,;:!?]+$/g
+
+/** Paths that the text may name, likeliest first: links, then quoted ones, then bare ones. Never parts of http(s) or other addresses. */
+export function pathsInText(text: string): readonly string[] {
+  const masked = text.slice(0, MAX_SCANNED).replace(ADDRESSES, '\n')
+  const found = new Set<string>()
+  for (const pattern of DELIMITED) collect(masked, pattern, found, true)
+  for (const pattern of OPEN) collect(masked, pattern, found, false)
+  return [...found]
+}
+
+/** Matches of configured patterns in order: group 1 where a pattern has groups, else the whole match. */
+export function pathsByPatterns(text: string, patterns: readonly RegExp[]): readonly string[] {
+  const scanned = text.slice(0, MAX_SCANNED)
+  const found = new Set<string>()
+  for (const pattern of patterns) {
+    for (const match of scanned.matchAll(pattern)) {
+      add(found, match.length > 1 ? match[1] : match[0])
+      if (found.size >= MAX_CANDIDATES) return [...found]
+    }
+  }
+  return [...found]
+}
+
+/** The spellings of one path that a tool named, as file system paths: as is, without stray punctuation, decoded, from a `file://` URI. */
+export function spellings(named: string): readonly string[] {
+  const all = new Set<string>()
+  for (const text of [named, named.trim().replace(EDGES, '')]) {
+    if (text === '' || text.length > MAX_PATH || text.includes('\0')) continue
+    if (/^file:/i.test(text)) {
+      addDecoded(all, () => fileURLToPath(text))
+    } else {
+      all.add(text)
+      if (text.includes('%')) addDecoded(all, () => decodeURIComponent(text))
+    }
+  }
+  return [...all]
+}
+
+function collect(text: string, pattern: RegExp, found: Set<string>, mustLookLikePath: boolean) {
+  for (const match of text.matchAll(pattern)) {
+    if (found.size >= MAX_CANDIDATES) return
+    const path = match[1]?.trim()
+    if (path !== undefined && (!mustLookLikePath || PATH_LIKE.test(path))) add(found, path)
+  }
+}
+
+function add(found: Set<string>, path: string | undefined): void {
+  if (path !== undefined && path.trim() !== '') found.add(path)
+}
+
+function addDecoded(all: Set<string>, decode: () => string): void {
+  try {
+    const path = decode()
+    if (!path.includes('\0')) all.add(path)
+  } catch {
+    // Not decodable: the other spellings remain.
+  }
+}

@@ -1,0 +1,316 @@
+/** Three ways to hand an upstream's answer to the client: as it comes, as rewritten JSON, or as an event stream with single messages rewritten. */
+import { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import type { PendingRewrite } from '../session/session.ts'
+import type { UpstreamCall } from '../upstream/upstream.ts'
+import type { Exchange } from './exchange.ts'
+import { isObject, parseJson } from './json-rpc.ts'
+import { eventData, hasEventId, messageEvent, SseSplitter, withEventData } from './sse.ts'
+
+/** Takes the body of one answer. */
+export interface AnswerSink {
+  data(chunk: Uint8Array): void
+  /** The upstream finished properly. */
+  end(): void
+  /** The upstream's answer broke off. */
+  error(error: AdapterError): void
+  /** The client went away. */
+  abandon(): void
+}
+
+/** Finds the rewrite for a response by the key of its id (`idKey`), once. */
+export type TakeRewrite = (key: string) => PendingRewrite | undefined
+
+/** Ids of different types are different ids: `1` is not `"1"`. */
+export function idKey(id: unknown): string {
+  return JSON.stringify(id) ?? 'undefined'
+}
+
+/** Relays bytes as they come, at the client's pace. */
+export class RawSink implements AnswerSink {
+  readonly #exchange: Exchange
+  readonly #onCut: (error: AdapterError, resumable: boolean) => void
+  #resumable = false
+
+  /** Sends the head at once. `onCut` ends the answer when the upstream's broke off; `resumable` says that the stream carried event ids. */
+  constructor(
+    exchange: Exchange,
+    head: { status: number; headers: HeaderList },
+    call: UpstreamCall,
+    onCut: (error: AdapterError, resumable: boolean) => void,
+  ) {
+    this.#exchange = exchange
+    this.#onCut = onCut
+    exchange.onDrain(() => call.resume())
+    this.#pause = () => call.pause()
+    exchange.begin(head.status, head.headers)
+  }
+
+  readonly #pause: () => void
+
+  data(chunk: Uint8Array): void {
+    if (!this.#resumable) this.#resumable = carriesEventId(chunk)
+    if (!this.#exchange.write(chunk)) this.#pause()
+  }
+
+  end(): void {
+    this.#exchange.end()
+  }
+
+  error(error: AdapterError): void {
+    this.#onCut(error, this.#resumable)
+  }
+
+  abandon(): void {}
+}
+
+/** Takes a JSON answer whole, rewrites the responses that somebody waits for, adds local ones, and sends it. */
+export class JsonSink implements AnswerSink {
+  readonly #exchange: Exchange
+  readonly #head: { status: number; headers: HeaderList }
+  readonly #rewrites: ReadonlyMap<string, PendingRewrite>
+  readonly #locals: readonly JsonObject[]
+  readonly #maxBytes: number
+  readonly #call: UpstreamCall
+  readonly #fail: (error: AdapterError) => void
+  #parts: Uint8Array[] = []
+  #size = 0
+  #over = false
+
+  constructor(options: {
+    exchange: Exchange
+    head: { status: number; headers: HeaderList }
+    rewrites: ReadonlyMap<string, PendingRewrite>
+    /** Responses of our own that belong into the same (batch) answer. */
+    locals: readonly JsonObject[]
+    maxBytes: number
+    call: UpstreamCall
+    /** Answers with an error; nothing has been sent. */
+    fail: (error: AdapterError) => void
+  }) {
+    this.#exchange = options.exchange
+    this.#head = options.head
+    this.#rewrites = options.rewrites
+    this.#locals = options.locals
+    this.#maxBytes = options.maxBytes
+    this.#call = options.call
+    this.#fail = options.fail
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.#over) return
+    this.#size += chunk.byteLength
+    if (this.#size > this.#maxBytes) {
+      this.#call.abort()
+      this.error(
+        new AdapterError(
+          'ADAPTER_UPSTREAM_INVALID',
+          `the upstream server's answer is larger than core.max_response_message_bytes (${this.#maxBytes} bytes)`,
+        ),
+      )
+      return
+    }
+    this.#parts.push(new Uint8Array(chunk))
+  }
+
+  end(): void {
+    if (this.#over) return
+    this.#over = true
+    const body = Buffer.concat(this.#parts)
+    this.#parts = []
+    this.#rewrite(body).then(
+      (rewritten) => this.#exchange.respond(this.#head.status, this.#head.headers, rewritten),
+      (error: unknown) => this.#failAll(toAdapterError(error)),
+    )
+  }
+
+  error(error: AdapterError): void {
+    if (this.#over) return
+    this.#over = true
+    this.#failAll(error)
+  }
+
+  abandon(): void {
+    this.#over = true
+    for (const rewrite of this.#rewrites.values()) rewrite.abandon()
+  }
+
+  #failAll(error: AdapterError): void {
+    for (const rewrite of this.#rewrites.values()) rewrite.abandon()
+    this.#fail(error)
+  }
+
+  async #rewrite(body: Uint8Array): Promise<Uint8Array | string> {
+    let parsed: unknown
+    try {
+      parsed = parseJson(body)
+    } catch (error) {
+      throw new AdapterError(
+        'ADAPTER_UPSTREAM_INVALID',
+        'the upstream server answered with something that is not JSON',
+        { cause: error },
+      )
+    }
+    const isList = Array.isArray(parsed)
+    const messages: unknown[] = isList && Array.isArray(parsed) ? parsed : [parsed]
+    const open = new Map(this.#rewrites)
+    let changed = this.#locals.length > 0
+    for (const [index, message] of messages.entries()) {
+      if (!isObject(message) || message['method'] !== undefined) continue
+      const key = idKey(message['id'])
+      const rewrite = open.get(key)
+      if (rewrite === undefined) continue
+      open.delete(key)
+      // One after the other: they share the session's quota, and order decides who gets the last byte of it.
+      messages[index] = await rewrite.rewrite(message)
+      changed = true
+    }
+    for (const rewrite of open.values()) rewrite.abandon()
+    if (!changed) return body
+    const all = [...this.#locals, ...messages]
+    return JSON.stringify(isList || all.length > 1 ? all : all[0])
+  }
+}
+
+/** Relays an event stream event by event and rewrites the responses that somebody waits for; all other events stay as they are, byte for byte. */
+export class SseSink implements AnswerSink {
+  readonly #exchange: Exchange
+  readonly #splitter: SseSplitter
+  readonly #take: TakeRewrite
+  readonly #call: UpstreamCall
+  readonly #onEnd: (resumable: boolean) => void
+  readonly #onCut: (error: AdapterError, resumable: boolean) => void
+  #work: Promise<void> = Promise.resolve()
+  #resumable = false
+  #abandoned = false
+
+  constructor(options: {
+    exchange: Exchange
+    head: { status: number; headers: HeaderList }
+    take: TakeRewrite
+    locals: readonly JsonObject[]
+    maxBytes: number
+    call: UpstreamCall
+    /** The upstream closed the stream; called before ours is closed. */
+    onEnd: (resumable: boolean) => void
+    onCut: (error: AdapterError, resumable: boolean) => void
+  }) {
+    this.#exchange = options.exchange
+    this.#splitter = new SseSplitter(options.maxBytes)
+    this.#take = options.take
+    this.#call = options.call
+    this.#onEnd = options.onEnd
+    this.#onCut = options.onCut
+    options.exchange.onDrain(() => options.call.resume())
+    options.exchange.begin(options.head.status, options.head.headers)
+    for (const local of options.locals) options.exchange.write(messageEvent(JSON.stringify(local)))
+  }
+
+  get isResumable(): boolean {
+    return this.#resumable
+  }
+
+  data(chunk: Uint8Array): void {
+    let events: Uint8Array[]
+    try {
+      events = this.#splitter.push(chunk)
+    } catch (error) {
+      this.#call.abort()
+      this.error(toAdapterError(error))
+      return
+    }
+    if (events.length === 0) return
+    this.#call.pause()
+    this.#after(async () => {
+      let flowing = true
+      for (const event of events) {
+        // In order, whatever a rewrite waits for.
+        flowing = this.#exchange.write(await this.#rewrite(event))
+      }
+      if (flowing) this.#call.resume()
+    })
+  }
+
+  end(): void {
+    this.#after(() => {
+      const rest = this.#splitter.rest()
+      if (rest.byteLength > 0) this.#exchange.write(rest)
+      this.#onEnd(this.#resumable)
+      this.#exchange.end()
+    })
+  }
+
+  error(error: AdapterError): void {
+    this.#after(() => this.#onCut(error, this.#resumable))
+  }
+
+  abandon(): void {
+    this.#abandoned = true
+    this.#onEnd(this.#resumable)
+  }
+
+  #after(step: () => Promise<void> | void): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#abandoned) return
+      try {
+        await step()
+      } catch (error) {
+        this.#onCut(toAdapterError(error), this.#resumable)
+      }
+    })
+  }
+
+  async #rewrite(event: Uint8Array): Promise<Uint8Array> {
+    if (!this.#resumable) this.#resumable = hasEventId(event)
+    const message = messageOf(event)
+    if (message === undefined || message['method'] !== undefined) return event
+    const rewrite = this.#take(idKey(message['id']))
+    return rewrite === undefined
+      ? event
+      : withEventData(event, JSON.stringify(await rewrite.rewrite(message)))
+  }
+}
+
+/** The JSON-RPC message in an event, if there is one. */
+export function messageOf(event: Uint8Array): JsonObject | undefined {
+  const data = eventData(event)
+  if (data === undefined) return undefined
+  try {
+    const value: unknown = JSON.parse(data)
+    return isObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether the media type is that of an event stream. */
+export function isEventStream(headers: HeaderList): boolean {
+  return contentType(headers).startsWith('text/event-stream')
+}
+
+/** Whether the media type is JSON. */
+export function isJson(headers: HeaderList): boolean {
+  return contentType(headers).startsWith('application/json')
+}
+
+/** Any error as one that can be answered; what we did not expect is not shown. */
+export function toAdapterError(error: unknown): AdapterError {
+  return error instanceof AdapterError
+    ? error
+    : new AdapterError('ADAPTER_INTERNAL', 'the adapter failed while it handled this request', {
+        cause: error,
+      })
+}
+
+function contentType(headers: HeaderList): string {
+  for (let i = 0; i < headers.length; i += 2) {
+    if (headers[i] === 'content-type') return (headers[i + 1] ?? '').toLowerCase()
+  }
+  return ''
+}
+
+function carriesEventId(chunk: Uint8Array): boolean {
+  const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+  return bytes.includes('\nid:') || bytes.subarray(0, 3).toString('latin1') === 'id:'
+}

@@ -1,0 +1,250 @@
+/** One POST on its way upstream and back: picks how the answer is handed on, repeats it when the upstream session was lost, bounds its time. */
+import { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import type { PendingRewrite } from '../session/session.ts'
+import { withoutHeader } from '../upstream/forwarded-headers.ts'
+import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import {
+  isEventStream,
+  isJson,
+  JsonSink,
+  RawSink,
+  SseSink,
+  toAdapterError,
+} from './answer-sinks.ts'
+import type { AnswerSink } from './answer-sinks.ts'
+import type { Exchange } from './exchange.ts'
+import type { RequestId } from './json-rpc.ts'
+import { messageEvent } from './sse.ts'
+
+/** What a POST is made of and what surrounds it. */
+export interface ForwardedPostOptions {
+  readonly exchange: Exchange
+  readonly upstream: Upstream
+  readonly body: Uint8Array
+  /** Builds the upstream headers; called again for a repetition, when the upstream's session id has changed. */
+  readonly headers: () => HeaderList
+  /** Ids of the requests in the body: on failure each gets an error. */
+  readonly requestIds: readonly RequestId[]
+  readonly isSafe: boolean
+  readonly rewrites: Map<string, PendingRewrite>
+  /** Responses that were made here and belong into the same answer. */
+  readonly locals: readonly JsonObject[]
+  readonly maxResponseBytes: number
+  /** Longest silence of the upstream, in milliseconds; null for none. */
+  readonly timeoutMs: number | null
+  /** Tries to get the lost upstream session back; undefined when there is none to lose. */
+  readonly recover: (() => Promise<boolean>) | undefined
+  readonly recoveries: number
+  /** The upstream did not answer in time: cancel there what can be cancelled. */
+  readonly onTimeout: () => void
+  /** Rewrites whose response may still come on a resumed stream. */
+  readonly suspend: ((key: string, rewrite: PendingRewrite) => void) | undefined
+  /** Called once, when the exchange is over. */
+  readonly done: () => void
+}
+
+/** Server-to-client requests that wait for a person or a model: while one is open, silence is not failure. */
+const WAITS_FOR_CLIENT = ['elicitation/create', 'sampling/createMessage', 'roots/list'] as const
+
+/** See the file comment. */
+export class ForwardedPost implements AnswerListener {
+  readonly #options: ForwardedPostOptions
+  #call: UpstreamCall | undefined
+  #sink: AnswerSink | undefined
+  #recoveriesLeft: number
+  #timer: NodeJS.Timeout | undefined
+  #isStream = false
+  #over = false
+
+  constructor(options: ForwardedPostOptions) {
+    this.#options = options
+    this.#recoveriesLeft = options.recover === undefined ? 0 : options.recoveries
+  }
+
+  start(): void {
+    this.#options.exchange.onAbort(() => this.#clientGone())
+    this.#send()
+  }
+
+  head(status: number, headers: HeaderList): void {
+    if (this.#over) return
+    if (status === 404 && this.#recoveriesLeft > 0) {
+      this.#recoveriesLeft--
+      this.#call?.abort()
+      this.#recover()
+      return
+    }
+    this.#sink = this.#openSink(status, withoutHeader(headers, 'mcp-session-id'))
+    this.#restartTimer()
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.#over) return
+    this.#sink?.data(chunk)
+    if (this.#options.timeoutMs !== null) {
+      if (waitsForClient(chunk)) this.#stopTimer()
+      else this.#restartTimer()
+    }
+  }
+
+  end(): void {
+    if (this.#over) return
+    this.#finish()
+    this.#sink?.end()
+  }
+
+  error(error: AdapterError): void {
+    if (this.#over) return
+    this.#finish()
+    if (this.#sink === undefined) this.#failBeforeHead(error)
+    else this.#sink.error(error)
+  }
+
+  #send(): void {
+    const { upstream, headers, body, isSafe } = this.#options
+    this.#restartTimer()
+    this.#call = upstream.call({ method: 'POST', headers: headers(), body, isSafe }, this)
+  }
+
+  #recover(): void {
+    this.#stopTimer()
+    const { recover } = this.#options
+    if (recover === undefined) return
+    recover().then(
+      (recovered) => {
+        if (this.#over) return
+        if (recovered) this.#send()
+        else {
+          this.error(
+            new AdapterError(
+              'ADAPTER_SESSION_UNKNOWN',
+              'the upstream server ended this session and does not open it again; initialize a new one',
+            ),
+          )
+        }
+      },
+      (error: unknown) => this.error(toAdapterError(error)),
+    )
+  }
+
+  #openSink(status: number, headers: HeaderList): AnswerSink {
+    const { exchange, rewrites, locals, maxResponseBytes } = this.#options
+    const call = this.#call
+    if (call === undefined) throw new Error('an answer before its request')
+    const head = { status, headers }
+    this.#isStream = isEventStream(headers)
+    if (rewrites.size > 0 || locals.length > 0) {
+      if (this.#isStream) {
+        return new SseSink({
+          exchange,
+          head,
+          take: (key) => take(rewrites, key),
+          locals,
+          maxBytes: maxResponseBytes,
+          call,
+          onEnd: (resumable) => this.#settleRewrites(resumable),
+          onCut: (error, resumable) => this.#cut(error, resumable),
+        })
+      }
+      if (isJson(headers) && status < 300) {
+        return new JsonSink({
+          exchange,
+          head,
+          rewrites,
+          locals,
+          maxBytes: maxResponseBytes,
+          call,
+          fail: (error) => this.#failBeforeHead(error),
+        })
+      }
+      this.#settleRewrites(false)
+    }
+    return new RawSink(exchange, head, call, (error, resumable) => this.#cut(error, resumable))
+  }
+
+  /** The upstream's answer broke off after its head. A client that can resume must see the cut; any other must get an error, or it would wait. */
+  #cut(error: AdapterError, resumable: boolean): void {
+    const { exchange, requestIds } = this.#options
+    this.#settleRewrites(resumable)
+    if (resumable || !this.#isStream) {
+      exchange.reset()
+      return
+    }
+    for (const id of requestIds) exchange.write(messageEvent(error.toJsonRpc(id)))
+    exchange.end()
+  }
+
+  #failBeforeHead(error: AdapterError): void {
+    const { exchange, requestIds } = this.#options
+    this.#settleRewrites(false)
+    const [first = null] = requestIds
+    const retryAfter = error.status === 503 ? ['retry-after', '1'] : []
+    exchange.respond(
+      error.status,
+      ['content-type', 'application/json', ...retryAfter],
+      error.toJsonRpc(first),
+    )
+  }
+
+  #settleRewrites(resumable: boolean): void {
+    const { rewrites, suspend } = this.#options
+    for (const [key, rewrite] of rewrites) {
+      if (resumable && suspend !== undefined) suspend(key, rewrite)
+      else rewrite.abandon()
+    }
+    rewrites.clear()
+  }
+
+  #clientGone(): void {
+    if (this.#over) return
+    this.#finish()
+    this.#call?.abort()
+    if (this.#sink === undefined) this.#settleRewrites(false)
+    else this.#sink.abandon()
+  }
+
+  #timedOut(): void {
+    if (this.#over) return
+    this.#options.onTimeout()
+    this.#call?.abort()
+    const seconds = (this.#options.timeoutMs ?? 0) / 1_000
+    this.error(
+      new AdapterError(
+        'ADAPTER_UPSTREAM_TIMEOUT',
+        `the upstream server sent nothing for ${seconds} s; the call was cancelled`,
+      ),
+    )
+  }
+
+  #restartTimer(): void {
+    const { timeoutMs } = this.#options
+    if (timeoutMs === null || this.#over) return
+    if (this.#timer === undefined) this.#timer = setTimeout(() => this.#timedOut(), timeoutMs)
+    else this.#timer.refresh()
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  #finish(): void {
+    this.#over = true
+    this.#stopTimer()
+    this.#options.done()
+  }
+}
+
+function take(rewrites: Map<string, PendingRewrite>, key: string): PendingRewrite | undefined {
+  const rewrite = rewrites.get(key)
+  rewrites.delete(key)
+  return rewrite
+}
+
+/** A look at bytes, good enough to hold a timer by; nothing else is decided from it. */
+function waitsForClient(chunk: Uint8Array): boolean {
+  const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+  return WAITS_FOR_CLIENT.some((method) => bytes.includes(method))
+}

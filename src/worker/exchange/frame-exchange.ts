@@ -1,0 +1,157 @@
+/** An `Exchange` over frames: the worker's end of what `ListenerExchange` is on the primary. */
+import { close } from 'node:fs'
+
+import { ownBytes } from '../../shared/frames/channel.ts'
+import type { FrameChannel } from '../../shared/frames/channel.ts'
+import type { HeaderList, ToPrimaryFrame, ToWorkerFrame } from '../../shared/frames/frames.ts'
+import type { BodyListener, Exchange, RequestHead } from './exchange.ts'
+
+/** The worker's channel to the primary. */
+export type WorkerChannel = FrameChannel<ToPrimaryFrame, ToWorkerFrame>
+
+/** See the file comment. `onClosed` is called once when no more frames will follow from this side. */
+export class FrameExchange implements Exchange {
+  readonly request: RequestHead
+  readonly #id: number
+  readonly #channel: WorkerChannel
+  readonly #onClosed: () => void
+  #open = true
+  #flowing = true
+  #bodyListener: BodyListener | undefined
+  #early: Uint8Array[] = []
+  #bodyEnded: boolean
+  #abortListener: (() => void) | undefined
+  #drainListener: (() => void) | undefined
+
+  constructor(
+    id: number,
+    request: RequestHead,
+    complete: boolean,
+    channel: WorkerChannel,
+    onClosed: () => void,
+  ) {
+    this.#id = id
+    this.request = request
+    this.#bodyEnded = complete
+    this.#channel = channel
+    this.#onClosed = onClosed
+  }
+
+  get isOpen(): boolean {
+    return this.#open
+  }
+
+  readBody(listener: BodyListener): void {
+    this.#bodyListener = listener
+    const early = this.#early
+    this.#early = []
+    if (this.request.body !== null) early.push(this.request.body)
+    for (const chunk of early) listener.data(chunk)
+    if (this.#bodyEnded) listener.end()
+  }
+
+  pauseBody(): void {
+    if (this.#open && !this.#bodyEnded) this.#channel.send(['flow.pause', this.#id])
+  }
+
+  resumeBody(): void {
+    if (this.#open && !this.#bodyEnded) this.#channel.send(['flow.resume', this.#id])
+  }
+
+  onAbort(listener: () => void): void {
+    this.#abortListener = listener
+  }
+
+  respond(status: number, headers: HeaderList, body: Uint8Array | string | null = null): void {
+    if (!this.#open) return
+    if (typeof body === 'string' || body === null) {
+      this.#channel.send(['response.head', this.#id, status, headers, body, true])
+    } else {
+      const owned = ownBytes(body)
+      this.#channel.send(['response.head', this.#id, status, headers, owned, true], owned)
+    }
+    this.#close()
+  }
+
+  begin(status: number, headers: HeaderList): void {
+    if (this.#open) this.#channel.send(['response.head', this.#id, status, headers, null, false])
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (!this.#open) return true
+    const owned = ownBytes(chunk)
+    this.#channel.send(['response.body', this.#id, owned], owned)
+    return this.#flowing
+  }
+
+  onDrain(listener: () => void): void {
+    this.#drainListener = listener
+  }
+
+  end(): void {
+    if (!this.#open) return
+    this.#channel.send(['response.end', this.#id])
+    this.#close()
+  }
+
+  reset(): void {
+    if (!this.#open) return
+    this.#channel.send(['response.reset', this.#id])
+    this.#close()
+  }
+
+  sendFile(
+    status: number,
+    headers: HeaderList,
+    file: { fd: number; start: number; length: number; headOnly: boolean },
+  ): void {
+    if (!this.#open) {
+      close(file.fd, () => {})
+      return
+    }
+    this.#channel.send([
+      'response.file',
+      this.#id,
+      status,
+      headers,
+      file.fd,
+      file.start,
+      file.length,
+      file.headOnly,
+    ])
+    this.#close()
+  }
+
+  /** Takes a frame about this request. */
+  receive(
+    frame: Exclude<ToWorkerFrame, readonly ['request.head' | 'control.stop', ...unknown[]]>,
+  ): void {
+    if (!this.#open) return
+    switch (frame[0]) {
+      case 'request.body':
+        if (this.#bodyListener === undefined) this.#early.push(frame[2])
+        else this.#bodyListener.data(frame[2])
+        return
+      case 'request.end':
+        this.#bodyEnded = true
+        this.#bodyListener?.end()
+        return
+      case 'request.abort':
+        this.#close()
+        this.#abortListener?.()
+        return
+      case 'flow.pause':
+        this.#flowing = false
+        return
+      case 'flow.resume':
+        this.#flowing = true
+        this.#drainListener?.()
+    }
+  }
+
+  #close(): void {
+    this.#open = false
+    this.#early = []
+    this.#onClosed()
+  }
+}

@@ -1,0 +1,245 @@
+/** A client's `initialize`: the one request that makes a session. The answer's head waits until the session is stored, as it carries the id. */
+import type { Config, ServerConfig } from '../../shared/config/config.ts'
+import { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import { shapeInitialize } from '../catalogue/shape.ts'
+import type { Handshake } from '../session/handshake.ts'
+import { headerOf } from '../session/handshake.ts'
+import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
+import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { isEventStream, isJson, messageOf, RawSink, toAdapterError } from './answer-sinks.ts'
+import type { AnswerSink } from './answer-sinks.ts'
+import type { Exchange } from './exchange.ts'
+import { isObject, parseJson } from './json-rpc.ts'
+import type { Message } from './json-rpc.ts'
+import { SseSplitter, withEventData } from './sse.ts'
+
+/** Largest answer to `initialize`, in bytes. */
+const MAX_BYTES = 4_194_304
+/** Longest wait for it, in milliseconds. */
+const TIMEOUT_MS = 60_000
+
+/** What surrounds an `initialize`. */
+export interface InitializePostOptions {
+  readonly exchange: Exchange
+  readonly request: Extract<Message, { kind: 'request' }>
+  readonly body: Uint8Array
+  readonly server: ServerConfig
+  readonly config: Config
+  readonly upstream: Upstream
+  readonly handshake: Handshake
+}
+
+/** See the file comment. */
+export class InitializePost implements AnswerListener {
+  readonly #options: InitializePostOptions
+  readonly #splitter = new SseSplitter(MAX_BYTES)
+  readonly #timer: NodeJS.Timeout
+  #call: UpstreamCall | undefined
+  #head: { status: number; headers: HeaderList } | undefined
+  #sink: AnswerSink | undefined
+  /** JSON: the body so far. Event stream: events that wait for the head. */
+  #held: Uint8Array[] = []
+  #heldBytes = 0
+  #phase: 'collecting' | 'opening' | 'relaying' | 'over' = 'collecting'
+  #ended = false
+
+  constructor(options: InitializePostOptions) {
+    this.#options = options
+    this.#timer = setTimeout(() => this.#timedOut(), TIMEOUT_MS)
+  }
+
+  start(): void {
+    const { exchange, upstream, server, body } = this.#options
+    exchange.onAbort(() => this.#clientGone())
+    const headers = upstreamHeaders(exchange.request.headers, server, null)
+    this.#call = upstream.call({ method: 'POST', headers, body, isSafe: false }, this)
+  }
+
+  head(status: number, headers: HeaderList): void {
+    this.#head = { status, headers }
+    if (status === 200 && (isJson(headers) || isEventStream(headers))) return
+    this.#relay(withoutHeader(headers, 'mcp-session-id'))
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.#phase === 'over') return
+    if (this.#sink !== undefined) {
+      this.#sink.data(chunk)
+      return
+    }
+    this.#heldBytes += chunk.byteLength
+    if (this.#heldBytes > MAX_BYTES) {
+      this.#call?.abort()
+      this.#fail(
+        new AdapterError(
+          'ADAPTER_UPSTREAM_INVALID',
+          'the upstream server answered initialize with too much data',
+        ),
+      )
+      return
+    }
+    if (
+      this.#phase === 'opening' ||
+      this.#head === undefined ||
+      !isEventStream(this.#head.headers)
+    ) {
+      this.#held.push(new Uint8Array(chunk))
+      return
+    }
+    for (const event of this.#splitter.push(chunk)) this.#takeEvent(event)
+  }
+
+  end(): void {
+    this.#ended = true
+    if (this.#sink !== undefined) {
+      this.#phase = 'over'
+      clearTimeout(this.#timer)
+      this.#sink.end()
+    } else if (this.#phase === 'collecting') this.#takeJson()
+  }
+
+  error(error: AdapterError): void {
+    if (this.#phase === 'over') return
+    if (this.#sink === undefined) this.#fail(error)
+    else this.#sink.error(error)
+  }
+
+  #takeEvent(event: Uint8Array): void {
+    const message = this.#phase === 'collecting' ? messageOf(event) : undefined
+    const isAnswer =
+      message !== undefined &&
+      message['method'] === undefined &&
+      message['id'] === this.#options.request.id
+    if (!isAnswer || !isObject(message['result'])) {
+      this.#held.push(event)
+      // An error answers the request too: there is no session, and nothing to wait for.
+      if (isAnswer) this.#relayHeld(withoutHeader(this.#head?.headers ?? [], 'mcp-session-id'))
+      return
+    }
+    const before = this.#held
+    this.#held = []
+    void this.#open(message, message['result'], (shaped) => [
+      ...before,
+      withEventData(event, JSON.stringify(shaped)),
+    ])
+  }
+
+  #takeJson(): void {
+    const body = Buffer.concat(this.#held)
+    this.#held = []
+    if (this.#head === undefined) return
+    if (isEventStream(this.#head.headers)) {
+      // The stream ended without an answer: hand on what there was.
+      this.#held = [body]
+      this.#relayHeld(withoutHeader(this.#head.headers, 'mcp-session-id'))
+      return
+    }
+    let message: unknown
+    try {
+      message = parseJson(body)
+    } catch {
+      this.#fail(
+        new AdapterError(
+          'ADAPTER_UPSTREAM_INVALID',
+          'the upstream server answered initialize with something that is not JSON',
+        ),
+      )
+      return
+    }
+    if (isObject(message) && isObject(message['result'])) {
+      void this.#open(message, message['result'], (shaped) => [Buffer.from(JSON.stringify(shaped))])
+      return
+    }
+    this.#held = [body]
+    this.#relayHeld(withoutHeader(this.#head.headers, 'mcp-session-id'))
+  }
+
+  async #open(
+    message: JsonObject,
+    result: JsonObject,
+    pieces: (shaped: JsonObject) => Uint8Array[],
+  ): Promise<void> {
+    this.#phase = 'opening'
+    clearTimeout(this.#timer)
+    const { exchange, request, server, config, handshake } = this.#options
+    const { headers = [] } = this.#head ?? {}
+    const shaped = shapeInitialize(result, server, config)
+    try {
+      const session = await handshake.open(
+        {
+          serverId: server.id,
+          protocolVersion:
+            typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
+          upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,
+          initializeParams: request.params ?? {},
+          upstreamHas: shaped.upstreamHas,
+        },
+        exchange.request.headers,
+      )
+      this.#held = [...pieces({ ...message, result: shaped.result }), ...this.#held]
+      this.#relayHeld([
+        ...withoutHeader(headers, 'mcp-session-id'),
+        'mcp-session-id',
+        session.key.sessionId,
+      ])
+    } catch (error) {
+      this.#call?.abort()
+      this.#fail(toAdapterError(error))
+    }
+  }
+
+  /** Sends what waited, then goes on with the rest of the stream, if there is one. */
+  #relayHeld(headers: HeaderList): void {
+    const { exchange } = this.#options
+    const held = this.#held
+    this.#held = []
+    if (this.#ended) {
+      this.#phase = 'over'
+      clearTimeout(this.#timer)
+      exchange.respond(this.#head?.status ?? 200, headers, Buffer.concat(held))
+      return
+    }
+    this.#relay(headers)
+    for (const piece of held) this.#sink?.data(piece)
+  }
+
+  #relay(headers: HeaderList): void {
+    clearTimeout(this.#timer)
+    this.#phase = 'relaying'
+    if (this.#call === undefined) return
+    const head = { status: this.#head?.status ?? 502, headers }
+    this.#sink = new RawSink(this.#options.exchange, head, this.#call, () =>
+      this.#options.exchange.reset(),
+    )
+  }
+
+  #fail(error: AdapterError): void {
+    this.#phase = 'over'
+    clearTimeout(this.#timer)
+    const { exchange, request } = this.#options
+    exchange.respond(
+      error.status,
+      ['content-type', 'application/json'],
+      error.toJsonRpc(request.id),
+    )
+  }
+
+  #timedOut(): void {
+    this.#call?.abort()
+    this.#fail(
+      new AdapterError(
+        'ADAPTER_UPSTREAM_TIMEOUT',
+        `the upstream server did not answer initialize within ${TIMEOUT_MS / 1_000} s`,
+      ),
+    )
+  }
+
+  #clientGone(): void {
+    if (this.#phase === 'over') return
+    this.#phase = 'over'
+    clearTimeout(this.#timer)
+    this.#call?.abort()
+  }
+}

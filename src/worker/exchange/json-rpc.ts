@@ -1,0 +1,154 @@
+/** Reads JSON-RPC envelopes; the only parser of request bodies. Values are kept as parsed: nothing is dropped or filled in. */
+import { isUtf8 } from 'node:buffer'
+
+import { AdapterError } from '../../shared/errors.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+
+/** A JSON-RPC id (MCP: a string or an integer, never null). */
+export type RequestId = string | number
+
+/** One message, told apart by what it has. `value` is the message as parsed. */
+export type Message =
+  | {
+      readonly kind: 'request'
+      readonly id: RequestId
+      readonly method: string
+      readonly params: JsonObject | undefined
+      readonly value: JsonObject
+    }
+  | {
+      readonly kind: 'notification'
+      readonly method: string
+      readonly params: JsonObject | undefined
+      readonly value: JsonObject
+    }
+  | { readonly kind: 'response'; readonly id: RequestId | null; readonly value: JsonObject }
+
+/** A body: one message or, in revision 2025-03-26, a batch. */
+export interface Envelope {
+  readonly isBatch: boolean
+  readonly messages: readonly Message[]
+}
+
+/** Bodies above this size are checked for their number of values before they are parsed, in bytes. */
+const UNCHECKED_BYTES = 65_536
+/** Most nesting of a message. */
+const MAX_DEPTH = 512
+/** Most arrays, objects and members in one message: parsed, each takes some 20 to 60 bytes. */
+const MAX_VALUES = 1_000_000
+const QUOTE = 0x22
+const COMMA = 0x2c
+const OPEN_ARRAY = 0x5b
+const CLOSE_ARRAY = 0x5d
+const OPEN_OBJECT = 0x7b
+const CLOSE_OBJECT = 0x7d
+
+/** Most messages in a batch. */
+const MAX_BATCH = 100
+
+/** Parses a body. Throws `AdapterError` that says what is wrong with it. */
+export function readEnvelope(body: Uint8Array): Envelope {
+  const value = parseJson(body)
+  if (!Array.isArray(value)) return { isBatch: false, messages: [readMessage(value)] }
+  if (value.length === 0)
+    throw new AdapterError('ADAPTER_INVALID_REQUEST', 'a batch must hold at least one message')
+  if (value.length > MAX_BATCH)
+    throw new AdapterError(
+      'ADAPTER_INVALID_REQUEST',
+      `a batch may hold at most ${MAX_BATCH} messages`,
+    )
+  return { isBatch: true, messages: value.map(readMessage) }
+}
+
+/** Parses bytes that must be JSON in UTF-8. Throws `AdapterError`. */
+export function parseJson(body: Uint8Array): unknown {
+  if (!isUtf8(body)) throw new AdapterError('ADAPTER_PARSE_ERROR', 'the body is not valid UTF-8')
+  if (body.byteLength > UNCHECKED_BYTES) refuseBomb(body)
+  try {
+    return JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'))
+  } catch (error) {
+    throw new AdapterError('ADAPTER_PARSE_ERROR', 'the body is not valid JSON', { cause: error })
+  }
+}
+
+/** Whether a parsed value is a JSON object. */
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function readMessage(value: unknown): Message {
+  if (!isObject(value) || value['jsonrpc'] !== '2.0') {
+    throw new AdapterError(
+      'ADAPTER_INVALID_REQUEST',
+      'a message must be a JSON object with "jsonrpc": "2.0"',
+    )
+  }
+  const { method, id, params } = value
+  if (method === undefined) return readResponse(value)
+  if (typeof method !== 'string')
+    throw new AdapterError('ADAPTER_INVALID_REQUEST', '"method" must be a string')
+  if (params !== undefined && !isObject(params)) {
+    throw new AdapterError('ADAPTER_INVALID_REQUEST', '"params" must be an object')
+  }
+  if (!Object.hasOwn(value, 'id')) return { kind: 'notification', method, params, value }
+  if (!isRequestId(id))
+    throw new AdapterError('ADAPTER_INVALID_REQUEST', '"id" must be a string or an integer')
+  return { kind: 'request', id, method, params, value }
+}
+
+function readResponse(value: JsonObject): Message {
+  const { id } = value
+  if (!Object.hasOwn(value, 'result') && !Object.hasOwn(value, 'error')) {
+    throw new AdapterError(
+      'ADAPTER_INVALID_REQUEST',
+      'a message must have "method", "result" or "error"',
+    )
+  }
+  if (id !== null && id !== undefined && !isRequestId(id)) {
+    throw new AdapterError('ADAPTER_INVALID_REQUEST', '"id" must be a string or an integer')
+  }
+  return { kind: 'response', id: id ?? null, value }
+}
+
+function isRequestId(id: unknown): id is RequestId {
+  return typeof id === 'string' || (typeof id === 'number' && Number.isInteger(id))
+}
+
+/** Counts nesting and values without building any: a few megabytes of brackets would parse into hundreds. */
+function refuseBomb(body: Uint8Array): void {
+  let depth = 0
+  let values = 0
+  for (let i = 0; i < body.length; i++) {
+    const byte = body[i]
+    if (byte === QUOTE) i = endOfString(body, i + 1)
+    else if (byte === COMMA) values++
+    else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) depth--
+    else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) {
+      values++
+      depth++
+    }
+    if (depth > MAX_DEPTH) {
+      throw new AdapterError(
+        'ADAPTER_INVALID_REQUEST',
+        `the message is nested deeper than ${MAX_DEPTH} levels`,
+      )
+    }
+    if (values > MAX_VALUES)
+      throw new AdapterError(
+        'ADAPTER_INVALID_REQUEST',
+        `the message holds more than ${MAX_VALUES} values`,
+      )
+  }
+}
+
+function endOfString(body: Uint8Array, from: number): number {
+  let at = body.indexOf(QUOTE, from)
+  while (at !== -1 && isEscaped(body, at)) at = body.indexOf(QUOTE, at + 1)
+  return at === -1 ? body.length : at
+}
+
+function isEscaped(body: Uint8Array, quote: number): boolean {
+  let backslashes = 0
+  while (body[quote - 1 - backslashes] === 0x5c) backslashes++
+  return backslashes % 2 === 1
+}

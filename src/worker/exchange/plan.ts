@@ -1,0 +1,225 @@
+/** Decides what happens to each message of a session: most are forwarded as they are, a few are changed, some are answered here. */
+import type { AdapterServices, CallContext } from '../adapters/adapter.ts'
+import {
+  artifactTemplates,
+  listArtifactResources,
+  readArtifactResource,
+} from '../adapters/artifact-resources.ts'
+import { callHelperTool } from '../adapters/helper-tools.ts'
+import { isWrapped, prepareToolCall } from '../adapters/tool-calls.ts'
+import {
+  helperToolName,
+  isDisabledTool,
+  offersArtifactResources,
+  offersHelper,
+} from '../catalogue/offered.ts'
+import { mergeResourceList, mergeTemplateList, shapeToolList } from '../catalogue/shape.ts'
+import type { ServerConfig } from '../../shared/config/config.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import type { PendingRewrite, Session } from '../session/session.ts'
+import { isObject } from './json-rpc.ts'
+import type { Message, RequestId } from './json-rpc.ts'
+
+type Request = Extract<Message, { kind: 'request' }>
+
+/** What is to be done with one message. */
+export type Plan =
+  | { readonly kind: 'forward' }
+  | {
+      readonly kind: 'change'
+      readonly params: JsonObject | undefined
+      readonly rewrite: PendingRewrite
+    }
+  | { readonly kind: 'answer'; readonly response: JsonObject }
+
+const FORWARD: Plan = { kind: 'forward' }
+
+/** The plans of one server. One per worker and server. */
+export class Planner {
+  readonly server: ServerConfig
+  readonly #services: AdapterServices
+  readonly #helperName: string | null
+  /** Whether artifacts are shown as resources, so that the adapter has list changes to tell. */
+  readonly hasArtifacts: boolean
+  readonly #shapesTools: boolean
+
+  constructor(server: ServerConfig, services: AdapterServices) {
+    this.server = server
+    this.#services = services
+    this.#helperName = offersHelper(server, services.config) ? helperToolName(server.id) : null
+    this.hasArtifacts = offersArtifactResources(server, services.config)
+    this.#shapesTools = this.#helperName !== null || server.disabledTools.length > 0
+  }
+
+  /** Whether `plan` would do anything but forward. Cheap: it stands in the way of every request. */
+  concerns(message: Message): boolean {
+    if (message.kind !== 'request') return false
+    switch (message.method) {
+      case 'tools/call': {
+        const name = message.params?.['name']
+        return typeof name === 'string' && (name === this.#helperName || this.#isOurs(name))
+      }
+      case 'tools/list':
+        return this.#shapesTools
+      case 'resources/list':
+      case 'resources/templates/list':
+      case 'resources/read':
+      case 'resources/subscribe':
+      case 'resources/unsubscribe':
+        return this.hasArtifacts
+      default:
+        return false
+    }
+  }
+
+  /** Whether a tool call needs the adapter, so that it can't just be passed on. */
+  wraps(toolName: string): boolean {
+    return toolName === this.#helperName || this.#isOurs(toolName)
+  }
+
+  /** Plans one message that `concerns` was true for. */
+  async plan(message: Message, session: Session, baseUrl: string): Promise<Plan> {
+    if (message.kind !== 'request') return FORWARD
+    const context: CallContext = {
+      services: this.#services,
+      server: this.server,
+      key: session.key,
+      baseUrl,
+    }
+    switch (message.method) {
+      case 'tools/call':
+        return this.#planCall(message, session, context)
+      case 'tools/list':
+        return this.#planToolList(message, session)
+      case 'resources/list':
+        return this.#planList(
+          message,
+          session,
+          'resources',
+          mergeResourceList,
+          await listArtifactResources(context),
+        )
+      case 'resources/templates/list':
+        return this.#planList(
+          message,
+          session,
+          'resourceTemplates',
+          mergeTemplateList,
+          artifactTemplates(context),
+        )
+      case 'resources/read':
+        return planRead(message, session, context)
+      case 'resources/subscribe':
+      case 'resources/unsubscribe':
+        return this.#planSubscription(message, context)
+      default:
+        return FORWARD
+    }
+  }
+
+  #isOurs(toolName: string): boolean {
+    return isWrapped(this.server, toolName) || isDisabledTool(this.server, toolName)
+  }
+
+  async #planCall(message: Request, session: Session, context: CallContext): Promise<Plan> {
+    const { params = {} } = message
+    const name = String(params['name'])
+    if (name === this.#helperName) return answer(message.id, await callHelperTool(context))
+    if (isDisabledTool(this.server, name))
+      return failure(message.id, -32602, `Unknown tool: ${name}`)
+    const prepared = await prepareToolCall(context, name, params, session.record.protocolVersion)
+    if (prepared === undefined) return FORWARD
+    if (prepared.kind === 'result') return answer(message.id, prepared.result)
+    const { call } = prepared
+    return {
+      kind: 'change',
+      params: call.params,
+      rewrite: {
+        rewrite: async (response) => {
+          const result = response['result']
+          if (!isObject(result)) {
+            await call.abandon()
+            return response
+          }
+          const finished = await call.finish(result)
+          if (finished.artifactsChanged && this.hasArtifacts) {
+            session.notify({ jsonrpc: '2.0', method: 'notifications/resources/list_changed' })
+          }
+          return { ...response, result: finished.result }
+        },
+        abandon: () => void call.abandon().catch(() => {}),
+      },
+    }
+  }
+
+  #planToolList(message: Request, session: Session): Plan {
+    const { server } = this
+    const { config } = this.#services
+    if (!session.record.upstreamHas.tools) {
+      return answer(message.id, shapeToolList({ tools: [] }, server, config, { addHelper: true }))
+    }
+    return onResult((result) =>
+      shapeToolList(result, server, config, { addHelper: result['nextCursor'] === undefined }),
+    )
+  }
+
+  #planList(
+    message: Request,
+    session: Session,
+    field: string,
+    merge: (result: JsonObject, added: readonly JsonObject[]) => JsonObject,
+    added: readonly JsonObject[],
+  ): Plan {
+    if (!session.record.upstreamHas.resources)
+      return answer(message.id, merge({ [field]: [] }, added))
+    return onResult((result) =>
+      result['nextCursor'] === undefined ? merge(result, added) : result,
+    )
+  }
+
+  async #planSubscription(message: Request, context: CallContext): Promise<Plan> {
+    const uri = message.params?.['uri']
+    if (typeof uri !== 'string' || !uri.startsWith(this.#services.config.artifacts.uriScheme))
+      return FORWARD
+    const read = await readArtifactResource(context, uri)
+    if (read.kind === 'not_ours') return FORWARD
+    // An artifact never changes, so there will be nothing to tell.
+    return read.kind === 'error'
+      ? failure(message.id, read.code, read.message)
+      : answer(message.id, {})
+  }
+}
+
+async function planRead(message: Request, session: Session, context: CallContext): Promise<Plan> {
+  const uri = message.params?.['uri']
+  if (typeof uri === 'string') {
+    const read = await readArtifactResource(context, uri)
+    if (read.kind === 'result') return answer(message.id, read.result)
+    if (read.kind === 'error') return failure(message.id, read.code, read.message)
+  }
+  return session.record.upstreamHas.resources
+    ? FORWARD
+    : failure(message.id, -32002, 'Resource not found')
+}
+
+function onResult(shape: (result: JsonObject) => JsonObject): Plan {
+  return {
+    kind: 'change',
+    params: undefined,
+    rewrite: {
+      rewrite: (response) => {
+        const result = response['result']
+        return Promise.resolve(isObject(result) ? { ...response, result: shape(result) } : response)
+      },
+      abandon: () => {},
+    },
+  }
+}
+
+function answer(id: RequestId, result: JsonObject): Plan {
+  return { kind: 'answer', response: { jsonrpc: '2.0', id, result } }
+}
+
+function failure(id: RequestId, code: number, message: string): Plan {
+  return { kind: 'answer', response: { jsonrpc: '2.0', id, error: { code, message } } }
+}

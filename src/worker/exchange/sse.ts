@@ -1,0 +1,156 @@
+/**
+ * Server-sent events at byte level (HTML Living Standard §9.2): splits a stream into events without changing a byte, and rewrites the data of single
+ * ones. Streams that nobody needs to look into don't pass through here.
+ */
+import { AdapterError } from '../../shared/errors.ts'
+
+const LF = 0x0a
+const CR = 0x0d
+
+/** Cuts a byte stream into event blocks, each with the blank line that ends it. */
+export class SseSplitter {
+  readonly #maxBytes: number
+  #held: Uint8Array[] = []
+  #heldBytes = 0
+  /** Whether the bytes so far end at the start of a line: a line end comes next means the event is over. */
+  #atLineStart = true
+  #afterCr = false
+
+  /** Throws `AdapterError` from `push` when one event is larger than `maxBytes`. */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  /** Takes a chunk and answers the events that it completes, in order. */
+  push(chunk: Uint8Array): Uint8Array[] {
+    const events: Uint8Array[] = []
+    let start = 0
+    for (let i = 0; i < chunk.length; i++) {
+      const byte = chunk[i]
+      if (byte === LF && this.#afterCr) {
+        // second half of CR LF: belongs to the line that the CR ended
+        this.#afterCr = false
+        if (this.#atLineStart && i === start && this.#heldBytes === 0 && events.length > 0) {
+          // CR LF ended the event before: give it the LF too
+          const last = events.pop()
+          if (last !== undefined) events.push(concat([last, chunk.subarray(i, i + 1)]))
+          start = i + 1
+        }
+        continue
+      }
+      this.#afterCr = byte === CR
+      if (byte !== LF && byte !== CR) {
+        this.#atLineStart = false
+        continue
+      }
+      if (!this.#atLineStart) {
+        this.#atLineStart = true
+        continue
+      }
+      events.push(this.#take(chunk.subarray(start, i + 1)))
+      start = i + 1
+    }
+    if (start < chunk.length) this.#hold(chunk.subarray(start))
+    return events
+  }
+
+  /** What is left at the end of the stream: an event that was never finished. */
+  rest(): Uint8Array {
+    return this.#take(new Uint8Array(0))
+  }
+
+  #hold(bytes: Uint8Array): void {
+    this.#heldBytes += bytes.byteLength
+    if (this.#heldBytes > this.#maxBytes) {
+      throw new AdapterError(
+        'ADAPTER_UPSTREAM_INVALID',
+        `the upstream sent an event larger than ${this.#maxBytes} bytes`,
+      )
+    }
+    this.#held.push(new Uint8Array(bytes))
+  }
+
+  #take(last: Uint8Array): Uint8Array {
+    const event = this.#heldBytes === 0 ? last : concat([...this.#held, last])
+    this.#held = []
+    this.#heldBytes = 0
+    return event
+  }
+}
+
+/** The data of an event (its `data` lines joined by line feeds), or undefined when it has none. */
+export function eventData(event: Uint8Array): string | undefined {
+  const lines = linesOf(event).filter((line) => line.name === 'data')
+  return lines.length === 0 ? undefined : lines.map((line) => line.value).join('\n')
+}
+
+/** Whether an event carries an id, so that a client may ask for what follows it. */
+export function hasEventId(event: Uint8Array): boolean {
+  return linesOf(event).some((line) => line.name === 'id')
+}
+
+/** The same event with other data; every line that is not data stays, in its place. */
+export function withEventData(event: Uint8Array, data: string): Uint8Array {
+  const lines: string[] = []
+  let placed = false
+  for (const line of linesOf(event)) {
+    if (line.name !== 'data') lines.push(line.raw)
+    else if (!placed) {
+      placed = true
+      lines.push(`data: ${data}`)
+    }
+  }
+  return Buffer.from(`${lines.join('\n')}\n\n`, 'utf8')
+}
+
+/** A new event with `data`, without id. */
+export function messageEvent(data: string): Uint8Array {
+  return Buffer.from(`event: message\ndata: ${data}\n\n`, 'utf8')
+}
+
+/** A line end after a line end, whatever their kinds; CR LF is one. */
+const BLANK_LINE = /[\r\n](?:\r\n|\r|(?<!\r)\n)$/
+
+/** Follows a stream that is relayed as it is, to know when something may be put between two events. */
+export class EventBoundary {
+  /** The last four bytes seen. */
+  #tail = '\n\n'
+
+  note(chunk: Uint8Array): void {
+    const end = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+    this.#tail = (this.#tail + end.subarray(Math.max(0, end.length - 4)).toString('latin1')).slice(
+      -4,
+    )
+  }
+
+  get isBetweenEvents(): boolean {
+    return BLANK_LINE.test(this.#tail)
+  }
+}
+
+interface Line {
+  readonly raw: string
+  readonly name: string
+  readonly value: string
+}
+
+function linesOf(event: Uint8Array): Line[] {
+  const text = Buffer.from(event.buffer, event.byteOffset, event.byteLength).toString('utf8')
+  return text
+    .split(/\r\n|\n|\r/)
+    .filter((raw) => raw !== '')
+    .map((raw) => {
+      const colon = raw.indexOf(':')
+      if (colon === -1) return { raw, name: raw, value: '' }
+      const value = raw.slice(colon + 1)
+      return {
+        raw,
+        name: raw.slice(0, colon),
+        value: value.startsWith(' ') ? value.slice(1) : value,
+      }
+    })
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  return new Uint8Array(Buffer.concat(parts))
+}

@@ -1,0 +1,122 @@
+/**
+ * The threads that hash, write and copy files, so that no session's event loop ever touches file bytes. Threads come with the first task and go
+ * when there was none for a while.
+ */
+import { Piscina } from 'piscina'
+import type { MessagePort } from 'node:worker_threads'
+
+import { AdapterError } from '../../shared/errors.ts'
+import { BodyCancelledError } from './body-port.ts'
+import { BodyReceiver, type GrantRoom } from './body-receiver.ts'
+import type { Copied, FileDigest, TaskOutcome } from './digest-task.ts'
+import type { Received, ReceiveOrder } from './receive-body.ts'
+
+export type { Copied, FileDigest }
+
+/** See the file comment. Errors of the file system reject with their `code` kept. */
+export interface DigestPool {
+  /** Starts to receive a request body into the file store; the receiver's comments say the rest. */
+  receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver
+  /** Hashes a regular file. `source` is as for `copyFile`. */
+  digestFile(source: string | number): Promise<FileDigest>
+  /**
+   * Copies a regular file to `target` with its digest, by temporary file, fsync and rename. `source` is a path (links are not followed) or an open
+   * descriptor, read from its start without moving its position, which stays the caller's. `maxBytes` null means no limit.
+   */
+  copyFile(source: string | number, target: string, maxBytes: number | null): Promise<Copied>
+  /** Refuses new work, waits up to 30 s for what was taken, then ends the threads. Idempotent. */
+  close(): Promise<void>
+}
+
+/** A task failed for a reason of the system; `code` is the file system's, for example `ENOSPC`. */
+export class PoolTaskError extends Error {
+  override readonly name = 'PoolTaskError'
+  readonly code: string | undefined
+
+  constructor(message: string, code: string | undefined) {
+    super(message)
+    this.code = code
+  }
+}
+
+const MAX_THREADS = 2
+/** A slow upload is a task that mostly waits: many share a thread. More than all of these wait in a queue, their clients paused. */
+const TASKS_PER_THREAD = 512
+/** A thread costs about 80 ms to start. */
+const IDLE_TIMEOUT_MS = 30_000
+const CLOSE_PATIENCE_MS = 30_000
+/** From this many tasks on the first thread, the second is started. */
+const SPREAD_AT_TASKS = 2
+
+/** Opens the pool; starts no thread yet. */
+export function openDigestPool(): DigestPool {
+  return new PiscinaPool()
+}
+
+class PiscinaPool implements DigestPool {
+  readonly #pool = new Piscina({
+    // The compiled name: this URL is not an import that the compiler would rewrite.
+    filename: new URL('./digest-task.js', import.meta.url).href,
+    minThreads: 0,
+    maxThreads: MAX_THREADS,
+    concurrentTasksPerWorker: TASKS_PER_THREAD,
+    idleTimeout: IDLE_TIMEOUT_MS,
+    // With atomics an idle thread would block in a wait that timers and ports can't interrupt.
+    atomics: 'disabled',
+    recordTiming: false,
+    loadBalancer: (_task, workers) => {
+      const [least] = workers.toSorted((a, b) => a.currentUsage - b.currentUsage)
+      if (least === undefined || least.currentUsage >= TASKS_PER_THREAD) return null
+      // Null makes the pool start a thread; the task waits for it.
+      return least.currentUsage >= SPREAD_AT_TASKS && workers.length < MAX_THREADS ? null : least
+    },
+  })
+  readonly #running = new Set<Promise<unknown>>()
+  #closed: Promise<void> | undefined
+
+  receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver {
+    const run = (port: MessagePort) => this.#run<Received>('receive', { order, port }, [port])
+    return new BodyReceiver(run, grant)
+  }
+
+  digestFile(source: string | number): Promise<FileDigest> {
+    return this.#run<FileDigest>('digest', source)
+  }
+
+  copyFile(source: string | number, target: string, maxBytes: number | null): Promise<Copied> {
+    return this.#run<Copied>('copy', { source, target, maxBytes })
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  /** The pool's own `close` would fail tasks that wait for a thread to start. */
+  async #close(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_PATIENCE_MS)
+    })
+    await Promise.race([Promise.allSettled(this.#running), patience])
+    clearTimeout(timer)
+    await this.#pool.destroy()
+  }
+
+  /** `T` is what the function of that name in digest-task.ts answers. */
+  async #run<T>(name: string, task: unknown, transferList: MessagePort[] = []): Promise<T> {
+    if (this.#closed !== undefined) throw new PoolTaskError('the pool is closed', undefined)
+    const running: Promise<TaskOutcome<T>> = this.#pool.run(task, { name, transferList })
+    this.#running.add(running)
+    const outcome = await running.finally(() => this.#running.delete(running))
+    if (outcome.kind === 'done') return outcome.value
+    throw errorOf(outcome)
+  }
+}
+
+function errorOf(outcome: Exclude<TaskOutcome<unknown>, { kind: 'done' }>): Error {
+  if (outcome.kind === 'cancelled') return new BodyCancelledError('the upload was given up')
+  if (outcome.kind === 'failed') return new PoolTaskError(outcome.message, outcome.errno)
+  const { code, message, data } = outcome
+  return new AdapterError(code, message, data === undefined ? {} : { data })
+}

@@ -1,0 +1,215 @@
+/** `/artifacts/<server>/<session>/<artifact>/<filename>`: one artifact to whoever holds its signed URL, or its session id in the header. */
+import { close } from 'node:fs'
+
+import type { Config, ServerConfig } from '../../shared/config/config.ts'
+import { AdapterError } from '../../shared/errors.ts'
+import { UnsafePathError, type FileStore, type OpenItemFd } from '../../shared/files/file-store.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import { parseArtifactId, parseSessionId, type ArtifactId } from '../../shared/ids.ts'
+import { hasDownloadSignature, type UrlSigner } from '../../shared/signing.ts'
+import type { ArtifactRecord, FileRef, SessionKey } from '../../shared/state/records.ts'
+import type { StateStore } from '../../shared/state/store.ts'
+import { headerValue, type Exchange } from '../exchange/exchange.ts'
+import { decideRange, isNotModified } from './byte-range.ts'
+import { asAdapterError, errnoOf } from './file-errors.ts'
+
+/** What the endpoint works with. */
+export interface DownloadServices {
+  readonly config: {
+    readonly core: Pick<Config['core'], 'allowArtifactsDownload'>
+    readonly servers: readonly Pick<ServerConfig, 'id'>[]
+  }
+  readonly store: StateStore
+  readonly files: FileStore
+  readonly signer: UrlSigner
+  /** Hears of every request that was refused, with its cause. */
+  readonly onRefused?: (serverId: string | null, error: AdapterError) => void
+}
+
+interface Target {
+  readonly key: SessionKey
+  readonly artifactId: ArtifactId
+  /** Percent-decoded. */
+  readonly filename: string
+  readonly query: URLSearchParams
+}
+
+const JSON_HEADERS = ['content-type', 'application/json', 'cache-control', 'no-store'] as const
+
+/** See the file comment. */
+export class DownloadEndpoint {
+  readonly #services: DownloadServices
+
+  constructor(services: DownloadServices) {
+    this.#services = services
+  }
+
+  /** Answers a request of route `artifact`, sooner or later; never throws. */
+  handle(exchange: Exchange): void {
+    this.#serve(exchange).catch((error: unknown) => this.#refuse(exchange, error))
+  }
+
+  async #serve(exchange: Exchange): Promise<void> {
+    const { config, store } = this.#services
+    if (!config.core.allowArtifactsDownload) throw unknownArtifact('there is nothing here')
+    const { method } = exchange.request
+    if (method !== 'GET' && method !== 'HEAD') {
+      throw new AdapterError('ADAPTER_METHOD_NOT_ALLOWED', 'use GET or HEAD here')
+    }
+    const target = this.#readTarget(exchange)
+    this.#authorize(exchange, target)
+    const record = await store.readArtifact(target.key, target.artifactId)
+    if (record === undefined || record.filename !== target.filename) {
+      throw unknownArtifact('there is no such artifact, or it has expired')
+    }
+    const file = await this.#open(
+      { ...target.key, kind: 'artifacts', id: record.artifactId },
+      record,
+    )
+    answer(exchange, record, file)
+  }
+
+  #readTarget(exchange: Exchange): Target {
+    const { target, serverIndex } = exchange.request
+    const server = this.#services.config.servers[serverIndex]
+    const [path = '', ...query] = target.split('?')
+    const [, , , session = '', artifact = '', ...name] = path.split('/')
+    const sessionId = parseSessionId(session)
+    const artifactId = parseArtifactId(artifact)
+    const filename = decodeOrUndefined(name.join('/'))
+    if (!server || !sessionId || !artifactId || !filename) {
+      throw unknownArtifact('there is no such artifact')
+    }
+    return {
+      key: { serverId: server.id, sessionId },
+      artifactId,
+      filename,
+      query: new URLSearchParams(query.join('?')),
+    }
+  }
+
+  /** A signature decides alone when there is one. The session id counts in the header only: URLs end up in logs and histories. */
+  #authorize(exchange: Exchange, { key, artifactId, filename, query }: Target): void {
+    if (!hasDownloadSignature(query)) {
+      if (headerValue(exchange.request.headers, 'mcp-session-id') === key.sessionId) return
+      throw refused('use the signed URL of this artifact, or its session in Mcp-Session-Id')
+    }
+    const now = Math.floor(Date.now() / 1000)
+    const target = { ...key, artifactId, filename }
+    const verified = this.#services.signer.verifyDownload(target, query, now)
+    if (verified.ok) return
+    if (verified.reason === 'expired') throw unknownArtifact('this download URL has expired')
+    throw refused('this is not a download URL that was issued here')
+  }
+
+  async #open(ref: FileRef, record: ArtifactRecord): Promise<OpenItemFd> {
+    const file = await this.#services.files
+      .openItemFd(ref, record.filename)
+      .catch((error: unknown) => {
+        const isGone = errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR'
+        // A link in the file's place is nothing that we stored.
+        if (!isGone && !(error instanceof UnsafePathError)) throw error
+        throw new AdapterError('ADAPTER_ARTIFACT_UNKNOWN', "the artifact's file is missing", {
+          cause: error,
+        })
+      })
+    if (file.sizeBytes === record.sizeBytes) return file
+    close(file.fd)
+    // Its digest would not be the announced one.
+    throw unknownArtifact("the artifact's file was changed after it was stored")
+  }
+
+  #refuse(exchange: Exchange, cause: unknown): void {
+    const error = asAdapterError(cause)
+    const server = this.#services.config.servers[exchange.request.serverIndex]
+    this.#services.onRefused?.(server?.id ?? null, error)
+    const isMethod = error.code === 'ADAPTER_METHOD_NOT_ALLOWED'
+    const allow = isMethod ? ['allow', 'GET, HEAD'] : []
+    exchange.respond(error.status, [...JSON_HEADERS, ...allow], error.toJson())
+  }
+}
+
+/** Takes over the open file. */
+function answer(exchange: Exchange, record: ArtifactRecord, file: OpenItemFd): void {
+  const { headers, method } = exchange.request
+  const version = { etag: `"${record.sha256}"`, mtimeMs: file.mtimeMs, sizeBytes: file.sizeBytes }
+  const common = [
+    'etag',
+    version.etag,
+    'last-modified',
+    new Date(file.mtimeMs).toUTCString(),
+    'cache-control',
+    'private, no-cache',
+    'accept-ranges',
+    'bytes',
+  ]
+  const ifNoneMatch = headerValue(headers, 'if-none-match')
+  const ifModifiedSince = headerValue(headers, 'if-modified-since')
+  if (isNotModified(ifNoneMatch, ifModifiedSince, version)) {
+    close(file.fd)
+    exchange.respond(304, common)
+    return
+  }
+  const headOnly = method === 'HEAD'
+  // Range is defined for GET only.
+  const range = headOnly ? undefined : headerValue(headers, 'range')
+  const decision = decideRange(range, headerValue(headers, 'if-range'), version)
+  if (decision === 'unsatisfiable') {
+    close(file.fd)
+    const unsatisfied = ['content-range', `bytes */${file.sizeBytes}`]
+    exchange.respond(416, [...common, ...unsatisfied])
+    return
+  }
+  const content = [...common, ...contentHeaders(record)]
+  if (decision === 'whole') {
+    const whole = { fd: file.fd, start: 0, length: file.sizeBytes, headOnly }
+    exchange.sendFile(200, content, whole)
+    return
+  }
+  const last = decision.start + decision.length - 1
+  const partial = ['content-range', `bytes ${decision.start}-${last}/${file.sizeBytes}`]
+  exchange.sendFile(206, [...content, ...partial], { fd: file.fd, ...decision, headOnly })
+}
+
+/** Tools make these files from whatever they met on the web: a browser must save them, never show or run them. */
+function contentHeaders(record: ArtifactRecord): HeaderList {
+  const isMediaType = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+$/.test(record.mimeType)
+  return [
+    'content-type',
+    isMediaType ? record.mimeType : 'application/octet-stream',
+    'content-disposition',
+    contentDisposition(record.filename),
+    'x-content-type-options',
+    'nosniff',
+    'content-security-policy',
+    "default-src 'none'; sandbox",
+    'referrer-policy',
+    'no-referrer',
+  ]
+}
+
+/** RFC 6266: an ASCII fallback that can't end its quotes, and the name itself as RFC 8187 has it. */
+export function contentDisposition(filename: string): string {
+  const ascii = filename.replace(/[^\x20-\x7e]|["\\%]/gu, '_')
+  const encoded = encodeURIComponent(filename.replace(/\p{Cs}/gu, '_')).replace(
+    /['()*]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  )
+  return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
+}
+
+function unknownArtifact(message: string): AdapterError {
+  return new AdapterError('ADAPTER_ARTIFACT_UNKNOWN', message)
+}
+
+function refused(message: string): AdapterError {
+  return new AdapterError('ADAPTER_DOWNLOAD_REFUSED', message)
+}
+
+function decodeOrUndefined(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
+  }
+}

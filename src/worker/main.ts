@@ -1,0 +1,41 @@
+/** Thread entry of a worker: connects the ports, starts the runtime, and exits when it is asked to. */
+import { parentPort, workerData } from 'node:worker_threads'
+import type { MessagePort } from 'node:worker_threads'
+
+import { FrameChannel } from '../shared/frames/channel.ts'
+import type { ToPrimaryFrame, ToWorkerFrame } from '../shared/frames/frames.ts'
+import { openLog } from '../shared/log.ts'
+import { RemoteStore } from '../shared/state/remote.ts'
+import type { WorkerOptions } from '../shared/worker-options.ts'
+import { WorkerRuntime } from './runtime.ts'
+
+// The supervisor is the only one who starts this thread.
+const options = workerData as WorkerOptions
+const log = openLog(options.config.core.logLevel, `worker-${options.index}`)
+const store = new RemoteStore(options.storePort)
+const channel: FrameChannel<ToPrimaryFrame, ToWorkerFrame> = new FrameChannel(
+  options.framePort,
+  (frame) => runtime.receive(frame),
+)
+const runtime = new WorkerRuntime({ options, store, channel, log })
+
+parentPort?.on('message', (message: { kind: 'store'; port: MessagePort }) =>
+  store.reconnect(message.port),
+)
+
+runtime.start().then(
+  () => channel.send(['control.ready']),
+  (error: unknown) => {
+    channel.send(['control.failed', error instanceof Error ? error.message : String(error)])
+    channel.close()
+    parentPort?.close()
+  },
+)
+
+runtime.stopped
+  .catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
+  .finally(() => {
+    channel.close()
+    // With its ports closed the thread has nothing to wait for and ends by itself.
+    parentPort?.close()
+  })

@@ -1,0 +1,268 @@
+/** The composition root of a worker: store, files, upstreams, adapters, endpoints and maintenance; starts and stops them in order. */
+import type { ServerConfig } from '../shared/config/config.ts'
+import { AdapterError } from '../shared/errors.ts'
+import { FileStore } from '../shared/files/file-store.ts'
+import type { ToWorkerFrame } from '../shared/frames/frames.ts'
+import { StopList } from '../shared/lifecycle.ts'
+import type { Log } from '../shared/log.ts'
+import { UrlSigner } from '../shared/signing.ts'
+import type { RemoteStore } from '../shared/state/remote.ts'
+import type { WorkerOptions } from '../shared/worker-options.ts'
+import type { AdapterServices } from './adapters/adapter.ts'
+import { FrameExchange } from './exchange/frame-exchange.ts'
+import type { WorkerChannel } from './exchange/frame-exchange.ts'
+import { McpEndpoint } from './exchange/mcp-endpoint.ts'
+import { openDigestPool } from './files/digest-pool.ts'
+import { DownloadEndpoint } from './files/download-endpoint.ts'
+import { UploadEndpoint } from './files/upload-endpoint.ts'
+import { reconcile } from './maintenance/reconciliation.ts'
+import { Sweeper } from './maintenance/sweeper.ts'
+import { Handshake } from './session/handshake.ts'
+import { SessionRegistry } from './session/registry.ts'
+import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
+import type { Upstream } from './upstream/upstream.ts'
+
+/** What a runtime is built from. */
+export interface RuntimeParts {
+  readonly options: WorkerOptions
+  readonly store: RemoteStore
+  readonly channel: WorkerChannel
+  readonly log: Log
+}
+
+interface ServerRuntime {
+  readonly server: ServerConfig
+  readonly upstream: Upstream
+  readonly endpoint: McpEndpoint
+}
+
+/** See the file comment. */
+export class WorkerRuntime {
+  /** Settles when a stop that was asked for by frame is done. */
+  readonly stopped: Promise<void>
+  readonly #parts: RuntimeParts
+  readonly #stops = new StopList()
+  readonly #exchanges = new Map<number, FrameExchange>()
+  readonly #services: AdapterServices
+  readonly #registry: SessionRegistry
+  readonly #handshake: Handshake
+  readonly #servers: readonly ServerRuntime[]
+  readonly #uploads: UploadEndpoint
+  readonly #downloads: DownloadEndpoint
+  readonly #sweeper: Sweeper
+  #isStopping = false
+  #settleStopped: (outcome: Promise<void>) => void = () => {}
+  #whenIdle: (() => void) | undefined
+
+  constructor(parts: RuntimeParts) {
+    this.#parts = parts
+    this.stopped = new Promise((resolve) => {
+      this.#settleStopped = resolve
+    })
+    const { options, store, log } = parts
+    const { config } = options
+    this.#services = {
+      config,
+      store,
+      files: new FileStore({
+        root: config.storage.root,
+        atomicWrites: config.storage.atomicWrites,
+      }),
+      signer: new UrlSigner({ secrets: options.signingSecrets }),
+      digests: openDigestPool(),
+    }
+    this.#registry = new SessionRegistry(store, milliseconds(config.sessions.idleTtlSeconds))
+    store.onDisconnect(() => this.#registry.forgetAll())
+    const upstreams = new Map(
+      config.servers.map((server) => [
+        server.id,
+        { server, upstream: new StreamableHttpUpstream(server.upstream) },
+      ]),
+    )
+    this.#handshake = new Handshake({
+      registry: this.#registry,
+      upstreamOf: (serverId) => upstreams.get(serverId),
+      placement: { index: options.index, workers: options.workers },
+      log,
+    })
+    this.#servers = [...upstreams.values()].map(({ server, upstream }) => ({
+      server,
+      upstream,
+      endpoint: new McpEndpoint({
+        server,
+        config,
+        services: this.#services,
+        upstream,
+        registry: this.#registry,
+        handshake: this.#handshake,
+        fallbackBaseUrl: options.fallbackBaseUrl,
+      }),
+    }))
+    this.#uploads = new UploadEndpoint({
+      ...this.#services,
+      onOutcome: (outcome) => {
+        if (outcome.ok)
+          log.debug({ server: outcome.serverId, files: outcome.files.length }, 'files uploaded')
+        else
+          log.debug(
+            { server: outcome.serverId, code: outcome.error.code, err: outcome.error.cause },
+            'upload refused',
+          )
+      },
+    })
+    this.#downloads = new DownloadEndpoint({
+      ...this.#services,
+      onRefused: (server, error) =>
+        log.debug({ server, code: error.code, err: error.cause }, 'download refused'),
+    })
+    this.#sweeper = this.#createSweeper()
+  }
+
+  /** Resolves when requests can be taken. On the replica's first start, one worker clears up after dead processes before. */
+  async start(): Promise<void> {
+    const { options, store } = this.#parts
+    this.#stops.add('store', () => store.close())
+    this.#stops.add('digests', () => this.#services.digests.close())
+    this.#stops.add('upstreams', async () => {
+      await Promise.all(this.#servers.map(({ upstream }) => upstream.close()))
+    })
+    this.#stops.add('sessions', () => this.#registry.stop())
+    if (!options.maintains) return
+    this.#stops.add('sweeper', () => this.#sweeper.stop())
+    if (options.firstStart) await this.#clearUp()
+    this.#sweeper.start()
+  }
+
+  /** Takes a frame from the primary. */
+  receive(frame: ToWorkerFrame): void {
+    switch (frame[0]) {
+      case 'request.head':
+        this.#open(frame)
+        return
+      case 'control.stop':
+        if (!this.#isStopping) this.#settleStopped(this.#stop(frame[1]))
+        return
+      case 'request.body':
+      case 'request.end':
+      case 'request.abort':
+      case 'flow.pause':
+      case 'flow.resume':
+        // A frame for an exchange that is over was under way when it ended.
+        this.#exchanges.get(frame[1])?.receive(frame)
+    }
+  }
+
+  #open(frame: Extract<ToWorkerFrame, readonly ['request.head', ...unknown[]]>): void {
+    const [, id, route, serverIndex, method, target, headers, body, complete] = frame
+    const request = { route, serverIndex, method, target, headers, body }
+    const exchange = new FrameExchange(id, request, complete, this.#parts.channel, () => {
+      this.#exchanges.delete(id)
+      if (this.#exchanges.size === 0) this.#whenIdle?.()
+    })
+    this.#exchanges.set(id, exchange)
+    if (this.#isStopping) {
+      const error = new AdapterError(
+        'ADAPTER_STOPPING',
+        'this replica is stopping; repeat the request',
+      )
+      exchange.respond(
+        error.status,
+        ['content-type', 'application/json', 'retry-after', '1'],
+        error.toJsonRpc(null),
+      )
+      return
+    }
+    try {
+      this.#route(exchange)
+    } catch (error) {
+      // One request's failure is its own: the worker goes on.
+      this.#parts.log.error({ err: error, route }, 'a request failed unexpectedly')
+      const failure = new AdapterError(
+        'ADAPTER_INTERNAL',
+        'the adapter failed while it handled this request',
+      )
+      exchange.respond(
+        failure.status,
+        ['content-type', 'application/json'],
+        failure.toJsonRpc(null),
+      )
+    }
+  }
+
+  #route(exchange: FrameExchange): void {
+    switch (exchange.request.route) {
+      case 'mcp': {
+        const target = this.#servers[exchange.request.serverIndex]
+        if (target === undefined) throw new RangeError(`no server ${exchange.request.serverIndex}`)
+        target.endpoint.handle(exchange)
+        return
+      }
+      case 'upload':
+        this.#uploads.handle(exchange)
+        return
+      case 'artifact':
+        this.#downloads.handle(exchange)
+    }
+  }
+
+  async #stop(graceMs: number): Promise<void> {
+    this.#isStopping = true
+    for (const { endpoint } of this.#servers) endpoint.closeStreams()
+    if (this.#exchanges.size > 0) {
+      let limit: NodeJS.Timeout | undefined
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve
+        limit = setTimeout(resolve, graceMs)
+      })
+      clearTimeout(limit)
+    }
+    for (const exchange of this.#exchanges.values()) exchange.reset()
+    await this.#stops.stop((part, error) =>
+      this.#parts.log.error({ err: error, part }, 'stopping failed'),
+    )
+  }
+
+  /** What a crash may have left: open reservations, half-written files, files without a record, or records lost while files stayed. */
+  async #clearUp(): Promise<void> {
+    const { store, files, digests, config } = this.#services
+    for (const ref of await store.recoverAfterCrash()) {
+      // A handful at most: what was under way at the crash.
+      await files.removeItem(ref)
+    }
+    const { mode, legacyServerId } = config.statePersistence.reconciliation
+    const report = await reconcile({
+      mode,
+      store,
+      files,
+      digests,
+      serverIds: config.servers.map((server) => server.id),
+      legacyServerId,
+    })
+    if (report.outcome === 'done' && report.sessions > 0)
+      this.#parts.log.info(report, 'state was rebuilt from the files')
+    await this.#sweeper.runOnce({ orphanGraceMs: 0 })
+  }
+
+  #createSweeper(): Sweeper {
+    const { store, files, config } = this.#services
+    const { log } = this.#parts
+    return new Sweeper({
+      store,
+      files,
+      intervalMs: milliseconds(config.core.cleanupIntervalSeconds),
+      orphans: {
+        enabled: config.storage.orphanSweeperEnabled,
+        graceMs: config.storage.orphanSweeperGraceSeconds * 1_000,
+      },
+      aliveSessions: () => [...this.#registry.busyKeys(), ...this.#uploads.activeSessions()],
+      onSessionsEnded: async (records) => {
+        await Promise.all(records.map((record) => this.#handshake.endUpstream(record, [])))
+      },
+      onError: (error) => log.warn({ err: error }, 'maintenance failed in part'),
+    })
+  }
+}
+
+function milliseconds(seconds: number | null): number | null {
+  return seconds === null ? null : seconds * 1_000
+}

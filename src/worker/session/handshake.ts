@@ -1,0 +1,223 @@
+/** Opening and ending sessions towards the upstream: `initialize` for a client, again for a lost upstream session, and DELETE. */
+import type { ServerConfig } from '../../shared/config/config.ts'
+import { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import { mintSessionId, ownerOf } from '../../shared/ids.ts'
+import type { SessionId } from '../../shared/ids.ts'
+import type { Log } from '../../shared/log.ts'
+import { shortId } from '../../shared/log.ts'
+import type { JsonObject, SessionRecord } from '../../shared/state/records.ts'
+import { collectAnswer } from '../upstream/collect.ts'
+import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import type { SessionRegistry } from './registry.ts'
+import { unknownSession } from './registry.ts'
+import type { Session } from './session.ts'
+
+/** Longest wait for an upstream to answer a request of our own, in milliseconds. */
+const HANDSHAKE_TIMEOUT_MS = 15_000
+/** Largest answer to such a request, in bytes. */
+const HANDSHAKE_MAX_BYTES = 4_194_304
+
+const JSON_HEADERS = [
+  'accept',
+  'application/json, text/event-stream',
+  'content-type',
+  'application/json',
+] as const
+
+/** See the file comment. One per worker. */
+export class Handshake {
+  readonly #registry: SessionRegistry
+  readonly #upstreamOf: (
+    serverId: string,
+  ) => { server: ServerConfig; upstream: Upstream } | undefined
+  readonly #placement: { readonly index: number; readonly workers: number }
+  readonly #log: Log
+
+  constructor(options: {
+    registry: SessionRegistry
+    upstreamOf: (serverId: string) => { server: ServerConfig; upstream: Upstream } | undefined
+    /** Sessions opened here must hash to this worker. */
+    placement: { readonly index: number; readonly workers: number }
+    log: Log
+  }) {
+    this.#registry = options.registry
+    this.#upstreamOf = options.upstreamOf
+    this.#placement = options.placement
+    this.#log = options.log
+  }
+
+  /**
+   * Stores a session for an upstream that answered `initialize`. When there is no room, the upstream session is ended again and
+   * ADAPTER_SESSION_LIMIT is thrown.
+   */
+  async open(
+    opening: Omit<SessionRecord, 'schemaVersion' | 'sessionId' | 'createdAtMs'>,
+    received: HeaderList,
+  ): Promise<Session> {
+    const record: SessionRecord = {
+      schemaVersion: 1,
+      sessionId: this.#mint(),
+      createdAtMs: Date.now(),
+      ...opening,
+    }
+    try {
+      const session = await this.#registry.open(record)
+      this.#log.debug(
+        { server: record.serverId, session: shortId(record.sessionId) },
+        'session opened',
+      )
+      return session
+    } catch (error) {
+      void this.endUpstream(record, received)
+      throw error
+    }
+  }
+
+  /**
+   * Initialises a lost upstream session again with the client's own parameters; callers at the same time share one attempt. False when the upstream
+   * refuses. Its state (pages, logins, working files) is lost, which the client can't be told otherwise than by the results of its calls.
+   */
+  reinitialise(session: Session, received: HeaderList): Promise<boolean> {
+    session.reinitialising ??= this.#reinitialise(session, received).finally(() => {
+      session.reinitialising = undefined
+    })
+    return session.reinitialising
+  }
+
+  /** Ends the upstream's session; failure is of no consequence to anyone here, as upstreams expire what is not used. */
+  async endUpstream(record: SessionRecord, received: HeaderList): Promise<void> {
+    const target = this.#upstreamOf(record.serverId)
+    if (target === undefined || record.upstreamSessionId === null) return
+    try {
+      await collectAnswer(
+        target.upstream,
+        {
+          method: 'DELETE',
+          headers: [
+            ...upstreamHeaders(credentialsOf(received), target.server, record.upstreamSessionId),
+            'mcp-protocol-version',
+            record.protocolVersion,
+          ],
+          body: null,
+          isSafe: true,
+        },
+        { timeoutMs: HANDSHAKE_TIMEOUT_MS, maxBytes: HANDSHAKE_MAX_BYTES },
+      )
+    } catch (error) {
+      this.#log.debug({ server: record.serverId, err: error }, 'ending an upstream session failed')
+    }
+  }
+
+  /** Posts a notification of our own to the upstream of a session, without waiting. */
+  notifyUpstream(session: Session, message: JsonObject, received: HeaderList): void {
+    const target = this.#upstreamOf(session.key.serverId)
+    if (target === undefined) return
+    this.#post(target, session.record, message, received).catch((error: unknown) => {
+      this.#log.debug({ server: session.key.serverId, err: error }, 'notifying an upstream failed')
+    })
+  }
+
+  async #reinitialise(session: Session, received: HeaderList): Promise<boolean> {
+    const target = this.#upstreamOf(session.key.serverId)
+    if (target === undefined) throw unknownSession()
+    const { record } = session
+    const headers = [
+      ...upstreamHeaders(credentialsOf(received), target.server, null),
+      ...JSON_HEADERS,
+    ]
+    const body = Buffer.from(
+      JSON.stringify({
+        jsonrpc: '2.0',
+        id: 'adapter-initialize',
+        method: 'initialize',
+        params: record.initializeParams,
+      }),
+    )
+    const answer = await collectAnswer(
+      target.upstream,
+      { method: 'POST', headers, body, isSafe: false },
+      { timeoutMs: HANDSHAKE_TIMEOUT_MS, maxBytes: HANDSHAKE_MAX_BYTES },
+    )
+    if (answer.status !== 200) return false
+    const upstreamSessionId = headerOf(answer.headers, 'mcp-session-id') ?? null
+    const next: SessionRecord = { ...record, upstreamSessionId }
+    if (!(await this.#registry.replaceUpstream(session, next))) {
+      await this.endUpstream(next, received)
+      return false
+    }
+    await this.#post(
+      target,
+      next,
+      { jsonrpc: '2.0', method: 'notifications/initialized' },
+      received,
+    )
+    this.#log.info(
+      { server: record.serverId, session: shortId(record.sessionId) },
+      'upstream session was lost and is initialised again',
+    )
+    return true
+  }
+
+  async #post(
+    target: { server: ServerConfig; upstream: Upstream },
+    record: SessionRecord,
+    message: JsonObject,
+    received: HeaderList,
+  ): Promise<void> {
+    await collectAnswer(
+      target.upstream,
+      {
+        method: 'POST',
+        headers: [
+          ...upstreamHeaders(credentialsOf(received), target.server, record.upstreamSessionId),
+          ...JSON_HEADERS,
+          'mcp-protocol-version',
+          record.protocolVersion,
+        ],
+        body: Buffer.from(JSON.stringify(message)),
+        isSafe: false,
+      },
+      { timeoutMs: HANDSHAKE_TIMEOUT_MS, maxBytes: HANDSHAKE_MAX_BYTES },
+    )
+  }
+
+  #mint(): SessionId {
+    const { index, workers } = this.#placement
+    // On average `workers` tries.
+    for (;;) {
+      const id = mintSessionId()
+      if (ownerOf(id, workers) === index) return id
+    }
+  }
+}
+
+/** The client's headers without those that describe its own message: what is left are the ones that the operator passes through. */
+function credentialsOf(received: HeaderList): string[] {
+  const kept: string[] = []
+  for (let i = 0; i + 1 < received.length; i += 2) {
+    const name = received[i] ?? ''
+    const describesMessage =
+      name === 'accept' ||
+      name.startsWith('content-') ||
+      name.startsWith('mcp-') ||
+      name === 'last-event-id'
+    if (!describesMessage) kept.push(name, received[i + 1] ?? '')
+  }
+  return kept
+}
+
+/** First value of a header by lower-case name. */
+export function headerOf(headers: HeaderList, name: string): string | undefined {
+  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1]
+  return undefined
+}
+
+/** An upstream that did not accept to be initialised again. */
+export function lostUpstream(): AdapterError {
+  return new AdapterError(
+    'ADAPTER_SESSION_UNKNOWN',
+    'the upstream server ended this session and does not open it again; initialize a new one',
+  )
+}

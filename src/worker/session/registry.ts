@@ -1,0 +1,183 @@
+/**
+ * The sessions of this worker. The store is the truth; a `Session` here is a copy that is used only while it is provably fresh: this worker owns
+ * the session, every other party's change is pushed, and idle time is judged on each use.
+ */
+import { AdapterError } from '../../shared/errors.ts'
+import { parseSessionId } from '../../shared/ids.ts'
+import type { SessionKey, SessionRecord } from '../../shared/state/records.ts'
+import type { StateStore } from '../../shared/state/store.ts'
+import { Session } from './session.ts'
+
+/** A copy that nobody used for this long is dropped, in milliseconds: memory holds active sessions only. */
+const FORGET_AFTER_MS = 60_000
+/** Longest time between a use and its note in the store, in milliseconds. */
+const TOUCH_INTERVAL_MS = 1_000
+
+/** See the file comment. */
+export class SessionRegistry {
+  readonly #store: StateStore
+  readonly #idleTtlMs: number | null
+  readonly #sessions = new Map<string, Session>()
+  readonly #loading = new Map<string, Promise<Session>>()
+  readonly #used = new Set<Session>()
+  readonly #timer: NodeJS.Timeout
+  #lastForgetAtMs = 0
+
+  constructor(store: StateStore, idleTtlMs: number | null) {
+    this.#store = store
+    this.#idleTtlMs = idleTtlMs
+    store.onInvalidate((key) => this.#invalidate(key))
+    const intervalMs = Math.max(50, Math.min(TOUCH_INTERVAL_MS, (idleTtlMs ?? Infinity) / 4))
+    this.#timer = setInterval(() => this.#tick(), intervalMs)
+    this.#timer.unref()
+  }
+
+  /** The session when a fresh copy is at hand, touched. The common case, without a wait. */
+  peek(serverId: string, sessionId: string): Session | undefined {
+    const session = this.#sessions.get(nameOf(serverId, sessionId))
+    if (session === undefined) return undefined
+    const nowMs = Date.now()
+    if (
+      this.#idleTtlMs !== null &&
+      !session.isBusy &&
+      nowMs - session.lastUsedAtMs > this.#idleTtlMs
+    ) {
+      this.#forget(session)
+      return undefined
+    }
+    this.#touch(session, nowMs)
+    return session
+  }
+
+  /** The session, read from the store and revived if need be. Throws ADAPTER_SESSION_UNKNOWN or ADAPTER_SESSION_LIMIT. */
+  async find(serverId: string, sessionId: string): Promise<Session> {
+    const name = nameOf(serverId, sessionId)
+    const known = this.peek(serverId, sessionId) ?? (await this.#loading.get(name))
+    if (known !== undefined) return known
+    const id = parseSessionId(sessionId)
+    if (id === undefined) throw unknownSession()
+    const loading = this.#load({ serverId, sessionId: id }).finally(() =>
+      this.#loading.delete(name),
+    )
+    this.#loading.set(name, loading)
+    return loading
+  }
+
+  /** Stores a new session and takes it in. Throws ADAPTER_SESSION_LIMIT. */
+  async open(record: SessionRecord): Promise<Session> {
+    if ((await this.#store.openSession(record)) === 'at_capacity') throw sessionLimit()
+    return this.#adopt(record)
+  }
+
+  /** Replaces the record after a lost upstream session was initialised again; false when somebody else did so first. */
+  async replaceUpstream(session: Session, next: SessionRecord): Promise<boolean> {
+    const replaced = await this.#store.replaceUpstreamSession(
+      next,
+      session.record.upstreamSessionId,
+    )
+    if (replaced) session.record = next
+    else this.#forget(session)
+    return replaced
+  }
+
+  /** Ends a session in the store and here. */
+  async close(session: Session): Promise<void> {
+    this.#forget(session)
+    await this.#store.closeSession(session.key)
+  }
+
+  /** Trusts no copy any more: the connection that brings other parties' changes is broken. What runs goes on with the record that it has. */
+  forgetAll(): void {
+    for (const session of this.#sessions.values()) this.#forget(session)
+  }
+
+  /** Sessions with something under way: never idle. */
+  busyKeys(): SessionKey[] {
+    return [...this.#sessions.values()]
+      .filter((session) => session.isBusy)
+      .map((session) => session.key)
+  }
+
+  /** Notes the last uses and stops the clock. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    await this.#writeTouches()
+  }
+
+  async #load(key: SessionKey): Promise<Session> {
+    const view = await this.#store.readSession(key)
+    if (view === undefined || view.terminalReason !== null) throw unknownSession()
+    if (view.state === 'tombstoned') {
+      const revived = await this.#store.reviveSession(key)
+      if (revived === 'at_capacity') throw sessionLimit()
+      if (revived === 'gone') throw unknownSession()
+    }
+    return this.#adopt(view.record)
+  }
+
+  #adopt(record: SessionRecord): Session {
+    const session = new Session(record, Date.now())
+    this.#sessions.set(nameOf(record.serverId, record.sessionId), session)
+    this.#used.add(session)
+    return session
+  }
+
+  #touch(session: Session, nowMs: number): void {
+    session.lastUsedAtMs = nowMs
+    this.#used.add(session)
+  }
+
+  #invalidate(key: SessionKey): void {
+    const session = this.#sessions.get(nameOf(key.serverId, key.sessionId))
+    if (session !== undefined) this.#forget(session)
+  }
+
+  #forget(session: Session): void {
+    this.#sessions.delete(nameOf(session.key.serverId, session.key.sessionId))
+    this.#used.delete(session)
+    session.end()
+  }
+
+  #tick(): void {
+    const nowMs = Date.now()
+    for (const session of this.#sessions.values()) {
+      if (session.isBusy) this.#touch(session, nowMs)
+    }
+    void this.#writeTouches().catch(() => {
+      // The store's own failure shows in its next real operation; a lost touch only ages a session by a second.
+    })
+    if (nowMs - this.#lastForgetAtMs < FORGET_AFTER_MS / 4) return
+    this.#lastForgetAtMs = nowMs
+    for (const session of this.#sessions.values()) {
+      if (
+        !session.isBusy &&
+        !session.hasSuspended &&
+        nowMs - session.lastUsedAtMs > FORGET_AFTER_MS
+      )
+        this.#forget(session)
+    }
+  }
+
+  async #writeTouches(): Promise<void> {
+    if (this.#used.size === 0) return
+    const keys = [...this.#used].map((session) => session.key)
+    this.#used.clear()
+    await this.#store.touchSessions(keys)
+  }
+}
+
+/** The error for a session that does not exist for this caller, whatever the reason. MCP clients start over on its 404. */
+export function unknownSession(): AdapterError {
+  return new AdapterError('ADAPTER_SESSION_UNKNOWN', 'session not found; initialize a new one')
+}
+
+function sessionLimit(): AdapterError {
+  return new AdapterError(
+    'ADAPTER_SESSION_LIMIT',
+    'sessions.max_active sessions are open already; try again later',
+  )
+}
+
+function nameOf(serverId: string, sessionId: string): string {
+  return `${serverId}\n${sessionId}`
+}

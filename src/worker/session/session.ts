@@ -1,0 +1,76 @@
+/** A session that this worker owns, while it is in use: the record, what runs in it, and who listens. */
+import type { JsonObject, SessionKey, SessionRecord } from '../../shared/state/records.ts'
+
+/** A response that an adapter still has to look at, by the JSON-RPC id of its request. */
+export interface PendingRewrite {
+  /** Answers the message to send in its place. */
+  rewrite(message: JsonObject): Promise<JsonObject>
+  /** No response will come. */
+  abandon(): void
+}
+
+/** A standalone stream of the client's on which the adapter may send notifications of its own. */
+export interface NotificationSink {
+  /** `message` is a whole JSON-RPC notification. */
+  notify(message: JsonObject): void
+}
+
+/** Responses of interrupted streams that may still arrive on a resumed one, per session. */
+const MAX_SUSPENDED = 64
+
+/** See the file comment. Mutable, owned by one event loop. */
+export class Session {
+  readonly key: SessionKey
+  record: SessionRecord
+  /** Unix milliseconds. */
+  lastUsedAtMs: number
+  /** JSON-RPC requests under way. */
+  inFlight = 0
+  /** Streams open, of any kind. */
+  streams = 0
+  /** The client's standalone streams. */
+  readonly sinks = new Set<NotificationSink>()
+  /** Set while a lost upstream session is being initialised again: everyone waits for one outcome. */
+  reinitialising: Promise<boolean> | undefined
+  readonly #suspended = new Map<string, PendingRewrite>()
+
+  constructor(record: SessionRecord, nowMs: number) {
+    this.key = { serverId: record.serverId, sessionId: record.sessionId }
+    this.record = record
+    this.lastUsedAtMs = nowMs
+  }
+
+  get isBusy(): boolean {
+    return this.inFlight > 0 || this.streams > 0 || this.reinitialising !== undefined
+  }
+
+  /** Keeps a rewrite for a response that may come on a resumed stream (Last-Event-ID). The oldest is given up when there are too many. */
+  suspend(id: string, rewrite: PendingRewrite): void {
+    this.#suspended.set(id, rewrite)
+    if (this.#suspended.size <= MAX_SUSPENDED) return
+    const [oldest] = this.#suspended.keys()
+    if (oldest === undefined) return
+    this.#suspended.get(oldest)?.abandon()
+    this.#suspended.delete(oldest)
+  }
+
+  get hasSuspended(): boolean {
+    return this.#suspended.size > 0
+  }
+
+  takeSuspended(id: string): PendingRewrite | undefined {
+    const rewrite = this.#suspended.get(id)
+    this.#suspended.delete(id)
+    return rewrite
+  }
+
+  notify(message: JsonObject): void {
+    for (const sink of this.sinks) sink.notify(message)
+  }
+
+  /** Gives up everything that waits. */
+  end(): void {
+    for (const rewrite of this.#suspended.values()) rewrite.abandon()
+    this.#suspended.clear()
+  }
+}

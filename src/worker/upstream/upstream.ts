@@ -1,0 +1,38 @@
+/** What the exchange needs of an upstream, whatever its transport: send one HTTP-shaped request, get its answer piece by piece. */
+import type { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+
+/** A request as it goes upstream; headers are complete except for those that the transport owns. */
+export interface UpstreamRequest {
+  readonly method: 'POST' | 'GET' | 'DELETE'
+  readonly headers: HeaderList
+  readonly body: Uint8Array | null
+  /** Whether it may be sent again when a reused connection broke before any byte of an answer came: only for requests that change nothing. */
+  readonly isSafe: boolean
+}
+
+/** Receives the answer: `head` once, `data` any number of times, then `end` or `error` once. After `abort` nothing is called. */
+export interface AnswerListener {
+  head(status: number, headers: HeaderList): void
+  /** `chunk` may be a view of a shared buffer: copy what is kept. */
+  data(chunk: Uint8Array): void
+  end(): void
+  /** Before `head`: nothing came. After it: the answer is incomplete. */
+  error(error: AdapterError): void
+}
+
+/** A request under way. */
+export interface UpstreamCall {
+  /** Cuts the connection. In revision 2026-07-28 that cancels the request; before it, the upstream goes on. */
+  abort(): void
+  /** Stops reading until `resume`; a bounded amount still arrives. */
+  pause(): void
+  resume(): void
+}
+
+/** One upstream server. */
+export interface Upstream {
+  call(request: UpstreamRequest, listener: AnswerListener): UpstreamCall
+  /** Cuts everything that is under way and frees the connections. */
+  close(): Promise<void>
+}
