@@ -195,3 +195,6 @@ export interface StateStore {
   /** Waits for what was asked before, then closes. Idempotent. */
   close(): Promise<void>
 }
+
+/** The ids that its records are named by. */
+export type { ArtifactId, UploadId }
