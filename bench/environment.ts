@@ -16,7 +16,12 @@ export function readEnvironment(mode: string): Environment {
     ['processor', `${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} available`],
     ['memory', `${memoryGib} GiB`],
     ['system', `${process.platform} ${release()}`],
-    ['load before', loadavg().map((load) => load.toFixed(2)).join(' ')],
+    [
+      'load before',
+      loadavg()
+        .map((load) => load.toFixed(2))
+        .join(' '),
+    ],
     ['Node.js', process.versions.node],
     ['nginx', nginxVersion() ?? 'not installed'],
     ['redis', firstLine('redis-server', ['--version'])],

@@ -27,7 +27,7 @@ const FULL: Scale = {
   sessions: 10_000,
   streams: 5_000,
   fileBytes: GIB,
-  settleSeconds: 10,
+  idleSeconds: 80,
   starts: 9,
   growth: 10_000,
 }
@@ -38,7 +38,7 @@ const QUICK: Scale = {
   sessions: 2_000,
   streams: 1_000,
   fileBytes: GIB / 4,
-  settleSeconds: 4,
+  idleSeconds: 0,
   starts: 3,
   growth: 1_000,
 }
@@ -57,7 +57,8 @@ export function readOptions(argv: readonly string[]): Options {
   const only = values.only?.split(',').map((row) => row.trim())
   const known = new Set([...Object.keys(TARGETS), 'growth'])
   const strange = only?.find((row) => !known.has(row))
-  if (strange !== undefined) throw new Error(`--only: ${strange} is none of ${[...known].join(', ')}`)
+  if (strange !== undefined)
+    throw new Error(`--only: ${strange} is none of ${[...known].join(', ')}`)
   return {
     isQuick: values.quick,
     only: only === undefined ? undefined : new Set(only),

@@ -41,9 +41,9 @@ export function linesOf(run: Run): Line[] {
 /** The table as plain text for a terminal. */
 export function textReport(run: Run): string {
   const heads = ['', 'target', 'stretch', 'measured', 'met?', 'what']
-  const rows = linesOf(run).map((line) => [
-    ...[line.id, line.target, line.stretch, line.measured, line.met, line.what.replaceAll('`', '')],
-  ])
+  const rows = linesOf(run).map(({ id, target, stretch, measured, met, what }) => {
+    return [id, target, stretch, measured, met, what.replaceAll('`', '')]
+  })
   const details = detailsOf(run).map(
     (detail) => `\n${detail.title}\n${plainTable(detail.columns, detail.rows)}`,
   )
@@ -55,9 +55,9 @@ export function textReport(run: Run): string {
 /** The page for `docs/`. */
 export function markdownReport(run: Run): string {
   const heads = ['#', 'what', 'target', 'stretch', 'measured', 'met?']
-  const rows = linesOf(run).map((line) => [
-    ...[line.id, line.what, line.target, line.stretch, line.measured, line.met],
-  ])
+  const rows = linesOf(run).map(({ id, what, target, stretch, measured, met }) => {
+    return [id, what, target, stretch, measured, met]
+  })
   const notes = linesOf(run)
     .filter((line) => line.notes.length > 0)
     .map((line) => `- **${line.id}** ${line.notes.join('; ')}.`)
@@ -73,7 +73,10 @@ export function markdownReport(run: Run): string {
     markdownTable(heads, rows),
     [...notes, ...failed].join('\n'),
     '## Environment',
-    markdownTable(['', ''], [...run.environment, ['took', `${(run.seconds / 60).toFixed(1)} minutes`]]),
+    markdownTable(
+      ['', ''],
+      [...run.environment, ['took', `${(run.seconds / 60).toFixed(1)} minutes`]],
+    ),
     '## Details',
     ...details,
   ]
@@ -124,7 +127,8 @@ function lineOf(id: RowId, row: TargetRow, found: Measured): Line {
 
 function unitOf(row: TargetRow): string {
   const unit = row.limits[0]?.unit ?? ''
-  const names = row.limits.length > 1 ? ` (${row.limits.map((limit) => limit.metric).join(' / ')})` : ''
+  const names =
+    row.limits.length > 1 ? ` (${row.limits.map((limit) => limit.metric).join(' / ')})` : ''
   return (unit === '×' ? unit : ` ${unit}`) + names
 }
 
@@ -138,14 +142,22 @@ function detailsOf(run: Run): readonly Detail[] {
 }
 
 function markdownTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
-  return [line(heads), line(heads.map(() => '---')), ...rows.map(line)].join('\n')
+  return [heads, heads.map(() => '---'), ...rows].map(markdownLine).join('\n')
+}
+
+function markdownLine(cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |`
 }
 
 function plainTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [heads, ...rows]
   const widths = heads.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)))
   return all
-    .map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
     .join('\n')
 }

@@ -65,7 +65,12 @@ async function runAll(options: Options): Promise<Run> {
   const environment = readEnvironment(options.isQuick ? 'quick (smaller sizes)' : 'full')
   const directory = await mkdtemp(join(tmpdir(), 'adapter-bench-'))
   const upstreamEntry = fileURLToPath(new URL('./support/upstream.js', import.meta.url))
-  const opened = await openBench({ directory, upstreamEntry, scale: scaleOf(options), adapter: options.adapter })
+  const opened = await openBench({
+    directory,
+    upstreamEntry,
+    scale: scaleOf(options),
+    adapter: options.adapter,
+  })
   const findings: Findings[] = []
   const failed: { scenario: string; reason: string }[] = []
   try {

@@ -1,5 +1,12 @@
 /** P10: how long small calls take while four large uploads run, against how long they take without. */
-import { hasCurl, hasRoom, sendFile, timeCommand } from '../support/file-client.ts'
+import {
+  CHUNKED_NOTE,
+  hasCurl,
+  hasRoom,
+  mustChunk,
+  sendFile,
+  timeCommand,
+} from '../support/file-client.ts'
 import { McpClient, PROTOCOL_VERSION, callBody, postHeaders } from '../support/mcp-client.ts'
 import type { Target } from '../support/mcp-client.ts'
 import { SERVER_ID } from '../support/replica.ts'
@@ -26,7 +33,10 @@ export const callsDuringUploads: Scenario = {
   async run(bench) {
     const hasSpace = await hasRoom(bench.directory, bench.scale.fileBytes * (UPLOADS + 1))
     if (!hasSpace || !(await hasCurl())) {
-      return { measured: [{ row: 'P10', values: {}, notes: ['no curl, or no room on the disk'] }], details: [] }
+      return {
+        measured: [{ row: 'P10', values: {}, notes: ['no curl, or no room on the disk'] }],
+        details: [],
+      }
     }
     const replica = await bench.replica()
     const client = new McpClient(replica.target)
@@ -40,16 +50,29 @@ export const callsDuringUploads: Scenario = {
       const urls = await Promise.all(
         Array.from({ length: UPLOADS }, () => client.uploadUrl(sessionIds[0] ?? '', SERVER_ID)),
       )
+      const isChunked = await mustChunk(
+        path,
+        await client.uploadUrl(sessionIds[0] ?? '', SERVER_ID),
+      )
       await timeCommand('sync', [])
       let isOver = false
       const startedAt = performance.now()
       const uploads = Promise.all(
-        urls.map((url) => sendFile(path, `${url}&filename=big.bin&sha256=${sha256}`, CLIENT_NICENESS)),
+        urls.map((url) =>
+          sendFile(path, `${url}&filename=big.bin&sha256=${sha256}`, {
+            isChunked,
+            niceness: CLIENT_NICENESS,
+          }),
+        ),
       ).finally(() => {
         isOver = true
       })
       const [busy] = await Promise.all([look(() => isOver, 1), uploads])
-      return findings(bench, quiet, busy, (performance.now() - startedAt) / 1_000)
+      const seconds = (performance.now() - startedAt) / 1_000
+      return findings(quiet, busy, [
+        `${UPLOADS} × ${bench.scale.fileBytes / 1_048_576} MiB in ${seconds.toFixed(1)} s`,
+        ...(isChunked ? [CHUNKED_NOTE] : []),
+      ])
     } finally {
       await client.close()
       await replica.stop()
@@ -91,9 +114,15 @@ async function watch(
   return { adapter, direct }
 }
 
-function findings(bench: Bench, quiet: Windows, busy: Windows, seconds: number): Findings {
-  const p99 = (list: readonly Outcome[]): number => median(list.map((outcome) => outcome.p99Ms))
-  const p50 = (list: readonly Outcome[]): number => median(list.map((outcome) => outcome.p50Ms))
+function p50(list: readonly Outcome[]): number {
+  return median(list.map((outcome) => outcome.p50Ms))
+}
+
+function p99(list: readonly Outcome[]): number {
+  return median(list.map((outcome) => outcome.p99Ms))
+}
+
+function findings(quiet: Windows, busy: Windows, notes: readonly string[]): Findings {
   const failures = busy.adapter.reduce((sum, outcome) => sum + outcome.failures, 0)
   const control = p99(busy.direct) / p99(quiet.direct)
   const row = (name: string, without: readonly Outcome[], during: readonly Outcome[]): string[] => [
@@ -107,7 +136,7 @@ function findings(bench: Bench, quiet: Windows, busy: Windows, seconds: number):
         row: 'P10',
         values: { ratio: p99(busy.adapter) / p99(quiet.adapter) },
         notes: [
-          `${UPLOADS} × ${bench.scale.fileBytes / 1_048_576} MiB in ${seconds.toFixed(1)} s`,
+          ...notes,
           `calls straight to the upstream, which the uploads do not touch, became ${control.toFixed(2)}× slower: the machine's share`,
           ...(failures > 0 ? [`${failures} calls failed`] : []),
         ],

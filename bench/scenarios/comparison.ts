@@ -68,11 +68,7 @@ export function saturating(
 }
 
 /** A contender that is called with `echo` over sessions of its own. */
-export async function echoContender(
-  bench: Bench,
-  pid: number,
-  target: Target,
-): Promise<Contender> {
+export async function echoContender(bench: Bench, pid: number, target: Target): Promise<Contender> {
   const client = new McpClient(target)
   try {
     const sessionIds = await client.openMany(CONNECTIONS)

@@ -70,7 +70,12 @@ async function sessionCurve(
   }
   return {
     title: 'Growth with open sessions: pass-through calls, each in the next session',
-    columns: ['sessions', 'CPU µs/call', 'ms to open one (32 at a time)', 'resident MiB after the calls'],
+    columns: [
+      'sessions',
+      'CPU µs/call',
+      'ms to open one (32 at a time)',
+      'resident MiB after the calls',
+    ],
     rows,
   }
 }
@@ -129,9 +134,7 @@ async function toolCurve(
     try {
       // oxlint-disable-next-line no-await-in-loop -- one level at a time
       const sessionIds = await client.openMany(4)
-      const firstMs = await timeOf(1, () =>
-        client.request(sessionIds[0] ?? '', 'tools/list', {}),
-      )
+      const firstMs = await timeOf(1, () => client.request(sessionIds[0] ?? '', 'tools/list', {}))
       const body = requestBody('tools/list', {})
       // oxlint-disable-next-line no-await-in-loop
       const sample = await load(bench, replica, target, sessionIds, body, 4)

@@ -19,8 +19,8 @@ export interface Scale {
   readonly sessions: number
   readonly streams: number
   readonly fileBytes: number
-  /** Seconds of waiting for memory to settle. */
-  readonly settleSeconds: number
+  /** Seconds that sessions are left alone before their memory is read; beyond a minute the adapter drops copies that nobody uses. */
+  readonly idleSeconds: number
   readonly starts: number
   /** The largest number on the growth curves. */
   readonly growth: number

@@ -18,7 +18,11 @@ export const start: Scenario = {
     const range = `${Math.min(...seconds).toFixed(2)}–${Math.max(...seconds).toFixed(2)} s`
     return {
       measured: [
-        { row: 'P11', values: { median: median(seconds) }, notes: [`${seconds.length} starts, ${range}`] },
+        {
+          row: 'P11',
+          values: { median: median(seconds) },
+          notes: [`${seconds.length} starts, ${range}`],
+        },
       ],
       details: [],
     }

@@ -42,9 +42,11 @@ export async function openBench(options: {
     load,
     directory,
     bigFile: () =>
-      (bigFile ??= makeFile(bigPath, scale.fileBytes).then((sha256) => ({ path: bigPath, sha256 }))),
-    replica: (own) =>
-      startReplica({ directory, upstreamUrl: url, entry: options.adapter, ...own }),
+      (bigFile ??= makeFile(bigPath, scale.fileBytes).then((sha256) => ({
+        path: bigPath,
+        sha256,
+      }))),
+    replica: (own) => startReplica({ directory, upstreamUrl: url, entry: options.adapter, ...own }),
   }
   const close = async (): Promise<void> => {
     await Promise.all([load.stop(), nginx?.stop(), upstream.stop()])

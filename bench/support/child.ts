@@ -47,13 +47,13 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     errors = (errors + text).slice(-4_000)
   })
-  const stop = stopper(child)
+  const end = stopper(child)
   try {
     const ready = await readyLine(child, readyPattern, readyWithinMs)
     // A started child has a pid.
-    return { pid: child.pid ?? -1, ready, errorText: () => errors, stop }
+    return { pid: child.pid ?? -1, ready, errorText: () => errors, stop: end }
   } catch (error) {
-    await stop()
+    await end()
     const reason = error instanceof Error ? error.message : String(error)
     throw new Error(`${name}: ${reason}\n${errors.trim()}`, { cause: error })
   }
@@ -103,7 +103,9 @@ function readyLine(
     })
     child.once('error', (error) => settle(() => reject(error)))
     child.once('exit', (code, signal) =>
-      settle(() => reject(new Error(`exited with ${code ?? signal ?? 'nothing'}; it wrote: ${text}`))),
+      settle(() =>
+        reject(new Error(`exited with ${code ?? signal ?? 'nothing'}; it wrote: ${text}`)),
+      ),
     )
   })
 }

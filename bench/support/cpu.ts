@@ -25,6 +25,11 @@ export function residentBytes(rootPid: number): number {
   return kib * 1_024
 }
 
+/** How many files and sockets a process has open. */
+export function openDescriptors(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length
+}
+
 /** Watches a process tree's resident memory until `stop`, which answers the largest that was seen, in bytes. */
 export function watchResident(rootPid: number): { stop(): number } {
   let peak = residentBytes(rootPid)

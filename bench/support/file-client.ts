@@ -39,14 +39,35 @@ export async function hasRoom(directory: string, bytes: number): Promise<boolean
   return bavail * bsize > bytes * 1.1
 }
 
-/**
- * Sends a file as the body of a PUT; answers the seconds it took, until the answer was complete. Rejects on any status but 200. `niceness` above 0
- * yields the processor to the others, where the time it takes is not what is measured.
- */
-export async function sendFile(path: string, url: string, niceness = 0): Promise<number> {
-  const type = 'content-type: application/octet-stream'
-  return timed(() => curl(['-T', path, '-H', 'expect:', '-H', type, url], niceness))
+/** How a file is sent. */
+export interface Sending {
+  /** Without a Content-Length, in chunks. */
+  readonly isChunked: boolean
+  /** Above 0, the client yields the processor to the others: for when the time it takes is not what is measured. */
+  readonly niceness: number
 }
+
+/** Sends a file as the body of a PUT; answers the seconds it took, until the answer was complete. Rejects on any status but 200. */
+export async function sendFile(path: string, url: string, sending: Sending): Promise<number> {
+  const headers = ['-H', 'expect:', '-H', 'content-type: application/octet-stream']
+  if (sending.isChunked) headers.push('-H', 'transfer-encoding: chunked')
+  return timed(() => curl(['-T', path, ...headers, url], sending.niceness))
+}
+
+/**
+ * Whether a body of the file's size must be sent in chunks: one of the builds of the listener's library resets connections whose Content-Length has
+ * more than nine digits. Tells by trying; `url` is used up when the answer is false.
+ */
+export async function mustChunk(path: string, url: string): Promise<boolean> {
+  return sendFile(path, url, { isChunked: false, niceness: 0 }).then(
+    () => false,
+    () => true,
+  )
+}
+
+/** What a report says of that. */
+export const CHUNKED_NOTE =
+  'a body of this size with Content-Length is refused (connection reset), so it was sent in chunks'
 
 /** Fetches a URL and throws the bytes away; answers the seconds it took. Rejects when it is not `bytes` long. */
 export async function fetchFile(url: string, bytes: number): Promise<number> {
@@ -77,11 +98,9 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 async function curl(args: readonly string[], niceness: number): Promise<string> {
-  const child = spawn('nice', [
-    ...['-n', String(niceness), 'curl', '-sS', '--noproxy', '*', '--max-time', '180'],
-    ...['-w', 'status %{http_code} size %{size_download}'],
-    ...args,
-  ])
+  const nice = ['-n', String(niceness), 'curl', '-sS', '--noproxy', '*', '--max-time', '180']
+  const format = ['-w', 'status %{http_code} size %{size_download}']
+  const child = spawn('nice', [...nice, ...format, ...args])
   track(child)
   let text = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))

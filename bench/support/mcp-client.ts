@@ -75,7 +75,11 @@ export class McpClient {
   }
 
   /** The result of a request; throws on an error of any kind, also that of a tool. */
-  async request(sessionId: string, method: string, params: object): Promise<Record<string, unknown>> {
+  async request(
+    sessionId: string,
+    method: string,
+    params: object,
+  ): Promise<Record<string, unknown>> {
     const { text } = await this.#post(requestBody(method, params), sessionId)
     // What a JSON-RPC answer is; each member is looked at before it is used.
     const message = JSON.parse(jsonOf(text)) as { result?: Record<string, unknown> }

@@ -21,7 +21,9 @@ export interface Nginx {
 export function nginxVersion(): string | undefined {
   try {
     // It prints its version to standard error.
-    const text = execFileSync('sh', ['-c', 'PATH="$PATH:/usr/sbin" nginx -v 2>&1'], { encoding: 'utf8' })
+    const text = execFileSync('sh', ['-c', 'PATH="$PATH:/usr/sbin" nginx -v 2>&1'], {
+      encoding: 'utf8',
+    })
     return /nginx\/(\S+)/.exec(text)?.[1]
   } catch {
     return undefined
@@ -42,7 +44,12 @@ export async function startNginx(options: {
     name: 'nginx',
     command: 'sh',
     // nginx says nothing when it is ready: the shell reports the start, and the port is asked below.
-    args: ['-c', 'PATH="$PATH:/usr/sbin"; echo starting; exec nginx -c "$0" -p "$1" -e stderr', configPath, options.directory],
+    args: [
+      '-c',
+      'PATH="$PATH:/usr/sbin"; echo starting; exec nginx -c "$0" -p "$1" -e stderr',
+      configPath,
+      options.directory,
+    ],
     readyPattern: /starting/,
   })
   const base = `http://127.0.0.1:${port}`

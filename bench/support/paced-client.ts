@@ -44,7 +44,9 @@ class PacedRun {
   async connect(): Promise<void> {
     const { hostname, port } = new URL(this.#traffic.url)
     this.#all = await Promise.all(
-      Array.from({ length: this.#traffic.connections }, () => Connection.open(hostname, Number(port))),
+      Array.from({ length: this.#traffic.connections }, () =>
+        Connection.open(hostname, Number(port)),
+      ),
     )
     this.#idle.push(...this.#all)
   }
@@ -63,7 +65,10 @@ class PacedRun {
     while (due < total) {
       // oxlint-disable-next-line no-await-in-loop -- the clock of the run
       await new Promise((resolve) => setTimeout(resolve, 1))
-      const nowDue = Math.min(total, Math.floor(((performance.now() - startedAt) / 1_000) * perSecond))
+      const nowDue = Math.min(
+        total,
+        Math.floor(((performance.now() - startedAt) / 1_000) * perSecond),
+      )
       this.#queued += nowDue - due
       due = nowDue
       this.#sendQueued()
@@ -74,7 +79,10 @@ class PacedRun {
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, atMs - performance.now())))
     this.#isOver = this.#isClosedLoop
     const deadline = performance.now() + DRAIN_MS
-    while (this.#busy + (this.#isClosedLoop ? 0 : this.#queued) > 0 && performance.now() < deadline) {
+    while (
+      this.#busy + (this.#isClosedLoop ? 0 : this.#queued) > 0 &&
+      performance.now() < deadline
+    ) {
       // oxlint-disable-next-line no-await-in-loop -- waits for the last answers
       await new Promise((resolve) => setTimeout(resolve, 2))
     }
@@ -152,7 +160,8 @@ class Connection {
   }
 
   #take(chunk: Buffer): void {
-    this.#received = this.#received.byteLength === 0 ? chunk : Buffer.concat([this.#received, chunk])
+    this.#received =
+      this.#received.byteLength === 0 ? chunk : Buffer.concat([this.#received, chunk])
     if (isComplete(this.#received)) this.#answer(Number(this.#received.toString('latin1', 9, 12)))
   }
 
@@ -173,7 +182,9 @@ function isComplete(received: Buffer): boolean {
   const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
   if (length !== undefined) return received.byteLength >= end + 4 + Number(length)
   if (!/\r\ntransfer-encoding: *chunked/i.test(head)) return true
-  return received.subarray(Math.max(end + 4, received.byteLength - 5)).toString('latin1') === '0\r\n\r\n'
+  return (
+    received.subarray(Math.max(end + 4, received.byteLength - 5)).toString('latin1') === '0\r\n\r\n'
+  )
 }
 
 function httpMessages(traffic: Traffic): Buffer[] {

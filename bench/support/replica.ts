@@ -4,12 +4,17 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import { startChild } from './child.ts'
+import { collectGarbage, INSPECTABLE } from './collect-garbage.ts'
+import { settledResidentBytes } from './cpu.ts'
 import type { Target } from './mcp-client.ts'
 
 const BUILT_ENTRY = fileURLToPath(new URL('../../src/primary/main.js', import.meta.url))
 const TOKEN = 'bench-token-bench-token-bench-token'
 /** The id of the server that most scenarios use. */
 export const SERVER_ID = 'bench'
+
+/** How long memory may take to settle, in milliseconds. */
+const SETTLE_MS = 10_000
 
 /** What differs between the scenarios. */
 export interface ReplicaOptions {
@@ -22,6 +27,8 @@ export interface ReplicaOptions {
   readonly servers?: Readonly<Record<string, string>>
   readonly state?: object
   readonly nodeArgs?: readonly string[]
+  /** Makes `keptBytes` work. */
+  readonly inspectable?: boolean
 }
 
 /** A replica that serves. */
@@ -34,6 +41,8 @@ export interface Replica {
   readonly baseUrl: string
   /** Milliseconds from starting the process to its first 200 from /readyz. */
   readonly readyInMs: number
+  /** Resident memory in bytes after all garbage was collected, of a replica that is `inspectable`. */
+  keptBytes(): Promise<number>
   /** Ends it and removes its directory. */
   stop(): Promise<void>
 }
@@ -45,15 +54,16 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
   const configPath = join(directory, 'config.yaml')
   // JSON is YAML.
   await writeFile(configPath, JSON.stringify(configOf(options, directory), null, 2))
+  const serve = ['serve', '--config', configPath, '--host', '127.0.0.1', '--port', '0']
   const startedAt = performance.now()
   const child = await startChild({
     name: 'adapter',
     command: process.execPath,
     args: [
+      ...(options.inspectable === true ? INSPECTABLE : []),
       ...(options.nodeArgs ?? []),
       options.entry ?? BUILT_ENTRY,
-      'serve',
-      ...['--config', configPath, '--host', '127.0.0.1', '--port', '0'],
+      ...serve,
     ],
     readyPattern: /listening on \S*?:(\d+)/,
   })
@@ -70,6 +80,12 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     targetOf,
     baseUrl,
     readyInMs,
+    keptBytes: async () => {
+      const inspectorUrl = /ws:\/\/\S+/.exec(child.errorText())?.[0]
+      if (inspectorUrl === undefined) throw new Error('the replica is not inspectable')
+      await collectGarbage(inspectorUrl)
+      return settledResidentBytes(child.pid, SETTLE_MS)
+    },
     stop: async () => {
       await child.stop()
       await rm(directory, { recursive: true, force: true })

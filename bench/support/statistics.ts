@@ -7,7 +7,7 @@ export function median(values: readonly number[]): number {
 
 /** The value below which the share `q` of the values lies, interpolated; NaN of nothing. */
 export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b)
+  const sorted = values.toSorted((a, b) => a - b)
   const position = (sorted.length - 1) * q
   const low = sorted[Math.floor(position)]
   const high = sorted[Math.ceil(position)]

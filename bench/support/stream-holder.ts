@@ -31,11 +31,11 @@ export class StreamHolder {
 
   /** Closes all; answers how many were still open. */
   release(): Outcome {
-    const open = this.#sockets.filter((socket) => !socket.destroyed)
-    const lost = this.#sockets.length - open.length
-    for (const socket of open) socket.destroy()
+    const alive = this.#sockets.filter((socket) => !socket.destroyed)
+    const lost = this.#sockets.length - alive.length
+    for (const socket of alive) socket.destroy()
     this.#sockets = []
-    return outcome(open.length, lost, 0)
+    return outcome(alive.length, lost, 0)
   }
 }
 
@@ -45,7 +45,11 @@ function open(
   sessionId: string,
 ): Promise<Socket | undefined> {
   const { hostname, port, host, pathname, search } = new URL(url)
-  const lines = Object.entries({ ...headers, accept: 'text/event-stream', 'mcp-session-id': sessionId })
+  const lines = Object.entries({
+    ...headers,
+    accept: 'text/event-stream',
+    'mcp-session-id': sessionId,
+  })
   const socket = connect({ host: hostname, port: Number(port), noDelay: true })
   socket.write(
     `GET ${pathname}${search} HTTP/1.1\r\nhost: ${host}\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`,

@@ -24,7 +24,10 @@ function filler(index: number): object {
     `operation_${index}`,
     `Performs operation ${index} on the current page and reports what changed. Use it after the page has loaded, never while a dialog is open, and look at the result before the next step.`,
     {
-      target: { type: 'string', description: 'Which element to act on, as it is named in the latest snapshot' },
+      target: {
+        type: 'string',
+        description: 'Which element to act on, as it is named in the latest snapshot',
+      },
       amount: { type: 'integer', minimum: 0, maximum: 100 + index, description: 'How far to go' },
       modifiers: { type: 'array', items: { type: 'string', enum: ['Alt', 'Control', 'Shift'] } },
     },
@@ -32,5 +35,9 @@ function filler(index: number): object {
 }
 
 function tool(name: string, description: string, properties: object): object {
-  return { name, description, inputSchema: { type: 'object', properties, additionalProperties: false } }
+  return {
+    name,
+    description,
+    inputSchema: { type: 'object', properties, additionalProperties: false },
+  }
 }

@@ -74,7 +74,7 @@ function answer(res: HttpResponse, message: Message, tools: number, isGone: () =
     res.writeStatus('202 Accepted').end()
     return
   }
-  switch (message.method) {
+  switch (message.method ?? '') {
     case 'initialize':
       res.writeHeader('mcp-session-id', randomUUID())
       return send(res, message.id, initializeResult(message))
@@ -90,7 +90,7 @@ function answer(res: HttpResponse, message: Message, tools: number, isGone: () =
 function call(res: HttpResponse, message: Message, tools: number, isGone: () => boolean): void {
   const output = message.params?.arguments?.['output']
   const path = typeof output === 'string' ? output : ''
-  switch (message.params?.name) {
+  switch (message.params?.name ?? '') {
     case 'produce':
     case 'convert':
       writeFileSync(path, FILE_CONTENT)

@@ -42,6 +42,18 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   })
   let stopping = false
   let graceMs = 0
+  let stopped: Promise<void> | undefined
+  const stopServing = async (listener: Listener, limitMs: number): Promise<void> => {
+    const deadlineAtMs = Date.now() + limitMs
+    stopping = true
+    graceMs = limitMs
+    listener.stopListening()
+    // Connections close after the workers have answered what they had: they tell streams apart from calls.
+    await parts.stop(onStopError)
+    // Files, and the rest of answers to slow clients, go out from here, without a worker.
+    await listener.idle(Math.max(0, deadlineAtMs - Date.now()))
+    listener.close()
+  }
   try {
     parts.add('state thread', () => supervisor.stopState())
     parts.add('workers', () => supervisor.stopWorkers(graceMs))
@@ -61,16 +73,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       port,
       workers,
       build: native.build,
-      stop: async (limitMs) => {
-        if (!stopping) {
-          stopping = true
-          graceMs = limitMs
-          listener.stopListening()
-          // Connections close after the workers have answered what they had: they tell streams apart from calls.
-          parts.add('connections', () => undefined)
-        }
-        await parts.stop(onStopError)
-        listener.close()
+      stop: (limitMs) => {
+        stopped ??= stopServing(listener, limitMs)
+        return stopped
       },
     }
   } catch (error) {

@@ -36,6 +36,13 @@ interface Arguments {
 
 class UsageError extends Error {}
 
+const NO_ARGUMENTS = {
+  config: undefined,
+  host: undefined,
+  port: undefined,
+  logLevel: undefined,
+} as const
+
 await main()
 
 async function main(): Promise<void> {
@@ -86,13 +93,6 @@ function readArguments(argv: readonly string[]): Arguments {
   }
   return { command, config: values.config, host: values.host, port, logLevel }
 }
-
-const NO_ARGUMENTS = {
-  config: undefined,
-  host: undefined,
-  port: undefined,
-  logLevel: undefined,
-} as const
 
 function parse(argv: readonly string[]) {
   try {

@@ -28,6 +28,8 @@ export interface SupervisorOptions {
   readonly signingSecrets: readonly string[]
   readonly fallbackBaseUrl: string
   readonly log: Log
+  /** Entry files of the threads; by default the ones of this package. */
+  readonly threads?: { readonly worker?: URL; readonly state?: URL }
 }
 
 interface Slot {
@@ -40,7 +42,10 @@ interface Slot {
 export class Supervisor {
   readonly #options: SupervisorOptions
   readonly #slots: Slot[]
+  /** The state thread, once it is ready. */
   #state: Worker | undefined
+  /** The state thread, from its start on. */
+  #stateThread: Worker | undefined
   #store: RemoteStore | undefined
   #stateFailures = 0
   #stopping = false
@@ -115,7 +120,7 @@ export class Supervisor {
   async stopState(): Promise<void> {
     this.#stopping = true
     await this.#store?.close()
-    const thread = this.#state
+    const thread = this.#stateThread
     if (thread === undefined) return
     const exited = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
     thread.postMessage({ kind: 'stop' })
@@ -125,7 +130,11 @@ export class Supervisor {
   }
 
   async #startState(options: LocalStoreOptions): Promise<void> {
-    const thread = new Worker(STATE_THREAD, { workerData: options })
+    const thread = new Worker(this.#options.threads?.state ?? STATE_THREAD, { workerData: options })
+    this.#stateThread = thread
+    thread.once('exit', () => {
+      if (this.#stateThread === thread) this.#stateThread = undefined
+    })
     await new Promise<void>((resolve, reject) => {
       thread.on('message', (event: StateThreadEvent) => {
         switch (event.kind) {
@@ -188,7 +197,7 @@ export class Supervisor {
       maintains: index === 0,
       firstStart,
     }
-    const thread = new Worker(WORKER_THREAD, {
+    const thread = new Worker(this.#options.threads?.worker ?? WORKER_THREAD, {
       workerData,
       transferList: [frames.port2, storePort],
       // Descriptors of files that are being sent belong to the primary: they must outlive the worker that opened them.
@@ -207,8 +216,11 @@ export class Supervisor {
         reject(error)
       })
       thread.once('exit', () => {
-        slot.handle = undefined
-        slot.thread = undefined
+        // One that failed to start may end when its successor is there already.
+        if (slot.thread === thread) {
+          slot.handle = undefined
+          slot.thread = undefined
+        }
         handle.lose(this.#stopping ? 'stopping' : 'worker_lost')
         reject(new Error(`worker ${index} ended while it was starting`))
         if (!this.#stopping && handle.wasReady) this.#restart(index, startedAtMs)

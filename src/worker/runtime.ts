@@ -230,8 +230,10 @@ export class WorkerRuntime {
       await files.removeItem(ref)
     }
     const { mode, legacyServerId } = config.statePersistence.reconciliation
+    // A store that was emptied on purpose is not filled again from the files, unless that was asked for too.
+    const isRefreshed = config.statePersistence.refreshOnStartup && mode === 'if_empty'
     const report = await reconcile({
-      mode,
+      mode: isRefreshed ? 'disabled' : mode,
       store,
       files,
       digests,

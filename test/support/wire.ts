@@ -9,6 +9,10 @@ export interface WireRequest {
   readonly method?: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Buffer
+  /** Takes the bytes of the answer in place of keeping them: for answers too large to keep. */
+  readonly sink?: (part: Buffer) => void
+  /** Closes the connection. */
+  readonly signal?: AbortSignal
 }
 
 /** A whole answer. */
@@ -57,11 +61,11 @@ export const POST_HEADERS = {
 
 /** Sends a request; resolves with the head of the answer. Rejects when no answer comes. */
 export function open(url: string, options: WireRequest = {}): Promise<WireStream> {
-  const { method = 'POST', headers = {}, body } = options
+  const { method = 'POST', headers = {}, body, sink, signal } = options
   const answer = new Promise<WireStream>((resolve, reject) => {
-    const outgoing = httpRequest(url, { method, headers, agent }, (incoming) => {
+    const outgoing = httpRequest(url, { method, headers, agent, signal }, (incoming) => {
       const parts: Buffer[] = []
-      incoming.on('data', (part: Buffer) => parts.push(part))
+      incoming.on('data', sink ?? ((part: Buffer) => parts.push(part)))
       const ended = new Promise<'end' | 'cut'>((settle) => {
         incoming.on('end', () => settle('end'))
         incoming.on('error', () => settle('cut'))

@@ -2,7 +2,7 @@
 import { deepEqual, equal } from 'node:assert/strict'
 
 import { createParser } from 'eventsource-parser'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import t from 'tap'
 
 import {
@@ -18,7 +18,7 @@ const NUM_RUNS = 400
 /** Text that fits on one line of a stream. */
 const lineText = fc
   .string({ unit: 'binary', maxLength: 12 })
-  .map((text) => text.replaceAll(/[\r\n\u0000\uFEFF]/g, ' '))
+  .map((text) => text.replaceAll(/[\r\n\uFEFF]|\p{Cc}/gu, ' '))
 
 const line = fc.oneof(
   { weight: 4, arbitrary: lineText.map((text) => `data: ${text}`) },
@@ -65,6 +65,10 @@ function split(chunks: readonly Buffer[]): { events: Buffer[]; rest: Buffer } {
   return { events, rest: Buffer.from(splitter.rest()) }
 }
 
+function dataOf(events: readonly Buffer[]): (string | undefined)[] {
+  return events.map((event) => eventData(event)).filter((data) => data !== undefined)
+}
+
 /** What a client gets out of the stream. */
 function understood(bytes: Uint8Array): { id: string | undefined; data: string }[] {
   const seen: { id: string | undefined; data: string }[] = []
@@ -89,9 +93,7 @@ t.test('any cutting of any stream gives the same bytes and the same events', asy
       const whole = split([bytes])
       const pieces = split(cut(bytes, places))
       deepEqual(Buffer.concat([...pieces.events, pieces.rest]), bytes, 'no byte is lost or moved')
-      const content = (events: readonly Buffer[]): (string | undefined)[] =>
-        events.map((event) => eventData(event)).filter((data) => data !== undefined)
-      deepEqual(content(pieces.events), content(whole.events), 'the events are the same')
+      deepEqual(dataOf(pieces.events), dataOf(whole.events), 'the events are the same')
     }),
   )
 })
@@ -115,10 +117,9 @@ t.test(
       fc.property(block, fc.array(fc.nat(), { maxLength: 8 }), (text, places) => {
         const bytes = Buffer.from(text, 'utf8')
         const { events } = split(cut(bytes, places))
-        const data = events.map((event) => eventData(event)).filter((one) => one !== undefined)
         // An LF at the very end that follows CR could still come; a parser waits for it, so feed it something after.
         const expected = understood(Buffer.from(`${text}:\n\n`)).map((event) => event.data)
-        deepEqual(data, expected)
+        deepEqual(dataOf(events), expected)
       }),
     )
   },

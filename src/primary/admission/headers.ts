@@ -43,6 +43,10 @@ const SINGLE: ReadonlySet<string> = new Set([
   'last-event-id',
 ])
 
+// oxlint-disable-next-line no-control-regex -- control characters are what must not pass
+const UNPRINTABLE = /[\u0000-\u0008\u000a-\u001f\u007f\ufffd]/
+const PLAIN = /^[\t\u0020-\u007e]*$/
+
 /** What admission needs of a request's headers. */
 export interface ReadHeaders {
   readonly list: HeaderList
@@ -51,11 +55,11 @@ export interface ReadHeaders {
   readonly contentType: string
   readonly accept: string
   readonly sessionId: string
-  /** -1 when absent, NaN when it is no number. */
+  /** Length of the body; -1 when it comes in chunks, its length unknown. */
   readonly contentLength: number
   readonly credential: string
-  /** A header that occurs twice although it must not, or undefined. */
-  readonly repeated: string | undefined
+  /** What makes the request ambiguous or unfit to be passed on; undefined when nothing does. */
+  readonly problem: string | undefined
 }
 
 /** Anything that can walk its headers, lower-case names, as uWebSockets.js requests can. */
@@ -84,32 +88,28 @@ export function fileSelection(credentialName: string): HeaderSelection {
   return { names: FILE_HEADERS, mcpFamily: false, credentialName }
 }
 
-/** Walks the headers once. */
+/** Walks the headers once. Values beyond ASCII are kept as one character for each byte, which is how they leave again. */
 export function readHeaders(source: HeaderSource, selection: HeaderSelection): ReadHeaders {
   const list: string[] = []
-  const found: { [name: string]: string } = {
-    host: '',
-    origin: '',
-    'content-type': '',
-    accept: '',
-    'mcp-session-id': '',
-    'content-length': '',
-  }
-  let seen: Set<string> | undefined
-  let repeated: string | undefined
-  let credential = ''
+  const found: { [name: string]: string | undefined } = {}
+  let problem: string | undefined
+  let credential: string | undefined
   source.forEach((name, value) => {
     if (SINGLE.has(name)) {
-      seen ??= new Set()
-      if (seen.has(name)) repeated = name
-      seen.add(name)
+      if (found[name] !== undefined) problem ??= `header ${name} occurs more than once`
+      found[name] = value
+    } else if (name === 'accept')
+      found[name] = found[name] === undefined ? value : `${found[name]}, ${value}`
+    if (name === selection.credentialName) {
+      if (credential !== undefined) problem ??= `header ${name} occurs more than once`
+      credential = value
+    } else if (selection.names.has(name) || (selection.mcpFamily && name.startsWith('mcp-'))) {
+      const isPlain = PLAIN.test(value)
+      if (!isPlain && UNPRINTABLE.test(value))
+        problem ??= `header ${name} holds control characters or broken UTF-8`
+      list.push(name, isPlain ? value : Buffer.from(value, 'utf8').toString('latin1'))
     }
-    if (name === selection.credentialName) credential = value
-    else if (selection.names.has(name) || (selection.mcpFamily && name.startsWith('mcp-')))
-      list.push(name, value)
-    if (found[name] !== undefined) found[name] = value
   })
-  const length = found['content-length'] ?? ''
   return {
     list,
     host: found['host'] ?? '',
@@ -117,10 +117,27 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     contentType: found['content-type'] ?? '',
     accept: found['accept'] ?? '',
     sessionId: found['mcp-session-id'] ?? '',
-    contentLength: length === '' ? -1 : /^\d{1,15}$/.test(length) ? Number(length) : Number.NaN,
-    credential,
-    repeated,
+    contentLength: bodyLength(found),
+    credential: credential ?? '',
+    problem: problem ?? framingProblem(found),
   }
+}
+
+function bodyLength(found: Readonly<Record<string, string | undefined>>): number {
+  if (found['transfer-encoding'] !== undefined) return -1
+  const length = found['content-length'] ?? '0'
+  return /^\d{1,15}$/.test(length) ? Number(length) : -1
+}
+
+/** Framing that two readers could understand differently is refused (RFC 9112 §6.3): what one takes for a body the other takes for a request. */
+function framingProblem(found: Readonly<Record<string, string | undefined>>): string | undefined {
+  const { 'content-length': length, 'transfer-encoding': encoding } = found
+  if (length !== undefined && !/^\d{1,15}$/.test(length)) return 'content-length is not a number'
+  if (encoding === undefined) return undefined
+  if (encoding.toLowerCase() !== 'chunked') return 'transfer-encoding can only be chunked'
+  return length === undefined
+    ? undefined
+    : 'content-length and transfer-encoding exclude each other'
 }
 
 /** Whether an Accept header admits a media type; an absent header admits everything (RFC 9110 §12.5.1). */

@@ -5,8 +5,10 @@ import { ownBytes } from '../../shared/frames/channel.ts'
 import type { HeaderList, RouteKind } from '../../shared/frames/frames.ts'
 import type { PendingRequest, ResponseFrame, WorkerHandle } from '../dispatch/worker-handle.ts'
 import { FileSender } from './file-sender.ts'
+import { LingeringAnswer } from './lingering-answer.ts'
 import type { HttpResponse } from './native.ts'
-import { statusLine } from './status-line.ts'
+import { PacedWriter } from './paced-writer.ts'
+import { writeHead } from './response-head.ts'
 
 /** What a request looked like once admitted. */
 export interface AdmittedRequest {
@@ -15,7 +17,7 @@ export interface AdmittedRequest {
   readonly method: string
   readonly target: string
   readonly headers: HeaderList
-  /** Declared length of the body in bytes; -1 when none was declared. */
+  /** Length of the body in bytes; -1 when it comes in chunks, its length unknown. */
   readonly contentLength: number
 }
 
@@ -37,9 +39,10 @@ export class ListenerExchange implements PendingRequest {
   #phase: Phase = 'awaiting'
   #head: { status: number; headers: HeaderList } | undefined
   #file: FileSender | undefined
+  #lingering: LingeringAnswer | undefined
   #bodyEnded = false
-  #slow = false
   #readPaused = false
+  readonly #writer: PacedWriter
 
   /** `onDone` is called once, when the answer is complete or the connection is gone. */
   constructor(
@@ -53,8 +56,16 @@ export class ListenerExchange implements PendingRequest {
     this.#request = request
     this.#onDone = onDone
     this.#id = worker.open(this)
+    this.#writer = new PacedWriter(res, {
+      pause: () => worker.send(['flow.pause', this.#id]),
+      resume: () => worker.send(['flow.resume', this.#id]),
+      overflow: () => this.#cut(),
+    })
     res.onAborted(() => this.#aborted())
-    res.onWritable(() => this.#writable())
+    res.onWritable(() => {
+      if (this.#phase === 'streaming') this.#writer.writable()
+      return true
+    })
   }
 
   /** Sends the request with its whole body. */
@@ -67,6 +78,7 @@ export class ListenerExchange implements PendingRequest {
   dispatchStreaming(): void {
     this.#sendHead(null, false)
     this.#res.onData((lent, isLast) => {
+      this.#lingering?.take(lent.byteLength, isLast)
       if (this.#phase === 'done') return
       if (lent.byteLength > 0) {
         // The buffer is lent for this callback only.
@@ -126,9 +138,8 @@ export class ListenerExchange implements PendingRequest {
             'ADAPTER_INTERNAL',
             'the worker that handled this request ended; whether the upstream received it is not known',
           )
-    this.#resumeReading()
-    this.#finish()
-    refuse(this.#res, error, this.#request.route, { close: this.#mustClose() })
+    const { status, headers, body } = errorAnswer(error, this.#request.route)
+    this.#answerWhole(status, headers, body)
   }
 
   #sendHead(body: Uint8Array | null, complete: boolean): void {
@@ -146,9 +157,7 @@ export class ListenerExchange implements PendingRequest {
     complete: boolean,
   ): boolean {
     if (complete) {
-      this.#resumeReading()
-      this.#finish()
-      respond(this.#res, status, headers, body ?? '', { close: this.#mustClose() })
+      this.#answerWhole(status, headers, body ?? '')
       return true
     }
     this.#phase = 'streaming'
@@ -158,31 +167,46 @@ export class ListenerExchange implements PendingRequest {
     return false
   }
 
+  #answerWhole(status: number, headers: HeaderList, body: Uint8Array | string): void {
+    this.#resumeReading()
+    this.#finish()
+    if (this.#bodyEnded || body.length === 0 || canDrain(this.#request.contentLength)) {
+      respond(this.#res, status, headers, body, {
+        headOnly: this.#request.method === 'HEAD',
+        close: this.#mustClose(),
+      })
+    } else this.#lingering = new LingeringAnswer(this.#res, status, headers, body)
+  }
+
   #write(body: Uint8Array | string): void {
-    let flowing = true
-    this.#res.cork(() => {
-      this.#writeHead()
-      flowing = this.#res.write(body)
-    })
-    if (!flowing && !this.#slow) {
-      this.#slow = true
-      this.#worker.send(['flow.pause', this.#id])
-    }
+    this.#writer.write(body, () => this.#writeHead())
   }
 
   #writeHead(): void {
     if (this.#head === undefined) return
-    writeHead(this.#res, this.#head.status, this.#head.headers)
+    const { status, headers } = this.#head
+    // The client closes then; uWebSockets.js can do it by itself only after an answer that was written in one piece.
+    writeHead(this.#res, status, this.#mustClose() ? [...headers, 'connection', 'close'] : headers)
     this.#head = undefined
   }
 
   #end(): void {
-    this.#resumeReading()
-    this.#finish()
-    this.#res.cork(() => {
-      this.#writeHead()
-      this.#res.end(undefined, this.#mustClose())
+    this.#writer.whenSent(() => {
+      if (this.#phase === 'done') return
+      this.#resumeReading()
+      this.#finish()
+      this.#res.cork(() => {
+        this.#writeHead()
+        this.#res.end()
+      })
     })
+  }
+
+  /** The client can't be served any further: only a cut connection tells it. */
+  #cut(): void {
+    this.#finish()
+    this.#res.close()
+    this.#worker.abort(this.#id)
   }
 
   #sendFile(
@@ -197,7 +221,7 @@ export class ListenerExchange implements PendingRequest {
       new FileSender(this.#res, { ...file, length: 0 }, () => {}).abort()
       this.#res.cork(() => {
         writeHead(this.#res, status, headers)
-        if (headOnly) this.#res.endWithoutBody(file.length)
+        if (headOnly) endWithoutBody(this.#res, file.length, false)
         else this.#res.end('')
       })
       return true
@@ -209,24 +233,21 @@ export class ListenerExchange implements PendingRequest {
     return true
   }
 
-  #writable(): boolean {
-    if (this.#slow) {
-      this.#slow = false
-      this.#worker.send(['flow.resume', this.#id])
-    }
-    return true
-  }
-
   #aborted(): void {
+    this.#lingering?.abort()
     if (this.#phase === 'done') return
     this.#file?.abort()
     this.#finish()
     this.#worker.abort(this.#id)
   }
 
-  /** Whether the connection can't be used for another request because too much of this one's body is still to come. */
+  /**
+   * Whether the connection can't be used for another request: too much of this one's body is still to come, or it came in chunks, whose trailers
+   * uWebSockets.js would read as the next request.
+   */
   #mustClose(): boolean {
-    return !this.#bodyEnded && !canDrain(this.#request.contentLength)
+    const { contentLength } = this.#request
+    return contentLength === -1 || (!this.#bodyEnded && !canDrain(contentLength))
   }
 
   /** Reading is paused for the connection, not for the request: left paused, the connection would never see its next request. */
@@ -243,52 +264,51 @@ export class ListenerExchange implements PendingRequest {
   }
 }
 
-/** Whether a body that nobody wants is small enough to be taken in and dropped; -1 stands for no declared length. */
+/** Whether a body that nobody wants is small enough to be taken in and dropped; -1 stands for an unknown length. */
 export function canDrain(contentLength: number): boolean {
   return contentLength >= 0 && contentLength <= MAX_DRAINED_BYTES
 }
 
-/** Writes a whole answer. `close` ends the connection after it: for requests whose body nobody will read. */
+/** Writes a whole answer. `headOnly`: to a HEAD request, which gets no body (RFC 9110 §9.3.2). `close` ends the connection after it. */
 export function respond(
   res: HttpResponse,
   status: number,
   headers: HeaderList,
   body: Uint8Array | string,
-  options: { close: boolean },
+  options: { headOnly: boolean; close: boolean },
 ): void {
   res.cork(() => {
     writeHead(res, status, headers)
     // RFC 9110 §8.6: no Content-Length with 204 and 304.
-    if (status === 204 || status === 304) res.endWithoutBody(undefined, options.close)
+    if (status === 204 || status === 304) endWithoutBody(res, undefined, options.close)
+    else if (options.headOnly) endWithoutBody(res, Buffer.byteLength(body), options.close)
     else res.end(body, options.close)
   })
 }
 
-/** Answers with an error of ours, in the format of the route. */
-export function refuse(
+/** Everything goes in as a header: with any argument, one of the builds announces a body of its own and waits for it. */
+function endWithoutBody(
   res: HttpResponse,
+  contentLength: number | undefined,
+  close: boolean,
+): void {
+  if (contentLength !== undefined) res.writeHeader('content-length', String(contentLength))
+  if (close) res.writeHeader('connection', 'close')
+  res.endWithoutBody()
+}
+
+/** An error of ours, in the format of the route. */
+export function errorAnswer(
   error: AdapterError,
   route: RouteKind | 'other',
-  options: { close: boolean; headers?: HeaderList },
-): void {
+): { status: number; headers: HeaderList; body: string } {
   const body = route === 'mcp' ? error.toJsonRpc(null) : error.toJson()
-  const headers = [
-    'content-type',
-    'application/json',
-    ...retryHint(error.code),
-    ...(options.headers ?? []),
-  ]
-  respond(res, error.status, headers, body, options)
+  const headers = ['content-type', 'application/json', ...retryHint(error.code)]
+  return { status: error.status, headers, body }
 }
 
 function retryHint(code: ErrorCode): HeaderList {
   return code === 'ADAPTER_STOPPING' || code === 'ADAPTER_OVERLOADED' ? ['retry-after', '1'] : []
-}
-
-function writeHead(res: HttpResponse, status: number, headers: HeaderList): void {
-  res.writeStatus(statusLine(status))
-  for (let i = 0; i + 1 < headers.length; i += 2)
-    res.writeHeader(headers[i] ?? '', headers[i + 1] ?? '')
 }
 
 function isEventStream(headers: HeaderList): boolean {

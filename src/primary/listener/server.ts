@@ -10,8 +10,9 @@ import { OriginPolicy } from '../admission/origin.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
 import { RouteTable } from '../routes.ts'
 import type { Route } from '../routes.ts'
-import { canDrain, copyLent, ListenerExchange, refuse, respond } from './exchange.ts'
+import { canDrain, copyLent, errorAnswer, ListenerExchange, respond } from './exchange.ts'
 import type { AdmittedRequest } from './exchange.ts'
+import { LingeringAnswer } from './lingering-answer.ts'
 import { EXCLUSIVE_PORT } from './native.ts'
 import type {
   HttpRequest,
@@ -52,7 +53,7 @@ export class Listener {
   #socket: us_listen_socket | undefined
   #bufferedBytes = 0
   #inFlight = 0
-  #idleWaiters: (() => void)[] = []
+  #whenIdle: (() => void) | undefined
 
   constructor(native: NativeListener, config: Config, ports: ListenerPorts) {
     this.#native = native
@@ -98,11 +99,15 @@ export class Listener {
     this.#socket = undefined
   }
 
-  /** Resolves when no request is in hand. */
-  idle(): Promise<void> {
-    return this.#inFlight === 0
-      ? Promise.resolve()
-      : new Promise((resolve) => this.#idleWaiters.push(resolve))
+  /** Resolves when no request is in hand, or after `limitMs`. */
+  async idle(limitMs: number): Promise<void> {
+    if (this.#inFlight === 0) return
+    let limit: NodeJS.Timeout | undefined
+    await new Promise<void>((resolve) => {
+      this.#whenIdle = resolve
+      limit = setTimeout(resolve, limitMs)
+    })
+    clearTimeout(limit)
   }
 
   /** Closes all connections. */
@@ -114,39 +119,29 @@ export class Listener {
   #handle(res: HttpResponse, req: HttpRequest): void {
     const path = req.getUrl()
     const route = this.#routes.match(path)
+    const selection =
+      (route.kind === 'mcp' ? this.#mcpSelections[route.serverIndex] : undefined) ??
+      this.#fileSelection
+    const headers = readHeaders(req, selection)
+    const method = req.getCaseSensitiveMethod()
+    const refusal = this.#refusal(route, method, path, headers)
+    if (refusal !== undefined) {
+      const kind = route.kind === 'health' || route.kind === 'none' ? 'other' : route.kind
+      // What is wrong with the framing of a request makes all that follows on its connection doubtful.
+      const contentLength = headers.problem === undefined ? headers.contentLength : -1
+      refuse(res, refusal.error, kind, { method, contentLength, headers: refusal.headers ?? [] })
+      return
+    }
     switch (route.kind) {
-      case 'none':
-        readHeaders(req, this.#fileSelection)
-        res.onAborted(() => {})
-        refuse(
-          res,
-          new AdapterError('ADAPTER_ROUTE_UNKNOWN', `nothing is served at ${printable(path)}`),
-          'other',
-          { close: false },
-        )
+      case 'none': // refused
         return
       case 'health':
-        this.#answerHealth(res, route.probe)
+        this.#answerHealth(res, route.probe, method === 'HEAD')
         return
       case 'mcp':
       case 'upload':
       case 'artifact': {
-        const selection =
-          (route.kind === 'mcp' ? this.#mcpSelections[route.serverIndex] : undefined) ??
-          this.#fileSelection
-        const headers = readHeaders(req, selection)
-        const method = req.getCaseSensitiveMethod()
         const query = req.getQuery() ?? ''
-        const target = query === '' ? path : `${path}?${query}`
-        const refusal = this.#refusal(route, method, headers)
-        if (refusal !== undefined) {
-          res.onAborted(() => {})
-          refuse(res, refusal.error, route.kind, {
-            close: !(method === 'GET' || method === 'HEAD' || canDrain(headers.contentLength)),
-            ...(refusal.headers === undefined ? {} : { headers: refusal.headers }),
-          })
-          return
-        }
         const sessionId =
           route.kind === 'artifact'
             ? route.sessionId
@@ -159,7 +154,7 @@ export class Listener {
             route: route.kind,
             serverIndex: route.serverIndex,
             method,
-            target,
+            target: query === '' ? path : `${path}?${query}`,
             headers: headers.list,
             contentLength: headers.contentLength,
           },
@@ -169,18 +164,11 @@ export class Listener {
     }
   }
 
-  #refusal(
-    route: Extract<Route, { kind: 'mcp' | 'upload' | 'artifact' }>,
-    method: string,
-    headers: ReadHeaders,
-  ): Refusal | undefined {
-    if (headers.repeated !== undefined)
-      return refuseWith(
-        'ADAPTER_HEADER_INVALID',
-        `header ${headers.repeated} occurs more than once`,
-      )
-    if (Number.isNaN(headers.contentLength))
-      return refuseWith('ADAPTER_HEADER_INVALID', 'content-length is not a number')
+  #refusal(route: Route, method: string, path: string, headers: ReadHeaders): Refusal | undefined {
+    if (headers.problem !== undefined) return refuseWith('ADAPTER_HEADER_INVALID', headers.problem)
+    if (route.kind === 'none')
+      return refuseWith('ADAPTER_ROUTE_UNKNOWN', `nothing is served at ${printable(path)}`)
+    if (route.kind === 'health') return bodyRefusal(method, headers)
     if (!this.#origins.acceptsHost(headers.host)) {
       return refuseWith(
         'ADAPTER_HOST_REFUSED',
@@ -193,7 +181,10 @@ export class Listener {
         `origin ${printable(headers.origin)} is not allowed; if it should be, list it in core.allowed_origins`,
       )
     }
-    if (route.kind !== 'mcp') return undefined
+    if (route.kind !== 'mcp') {
+      const takesBody = route.kind === 'upload' && (method === 'POST' || method === 'PUT')
+      return takesBody ? undefined : bodyRefusal(method, headers)
+    }
     if (!this.#token.accepts(headers.credential)) {
       return refuseWith(
         'ADAPTER_UNAUTHORIZED',
@@ -227,13 +218,13 @@ export class Listener {
         return undefined
       case 'GET':
         return accepts(headers.accept, 'text/event-stream')
-          ? undefined
+          ? bodyRefusal(method, headers)
           : refuseWith(
               'ADAPTER_NOT_ACCEPTABLE',
               'a GET opens a stream: accept must list text/event-stream',
             )
       case 'DELETE':
-        return undefined
+        return bodyRefusal(method, headers)
       default:
         return refuseWith(
           'ADAPTER_METHOD_NOT_ALLOWED',
@@ -259,10 +250,8 @@ export class Listener {
             )
           : undefined
     if (worker === undefined || refusal !== undefined) {
-      res.onAborted(() => {})
-      refuse(res, refusal ?? new AdapterError('ADAPTER_OVERLOADED', 'no worker'), request.route, {
-        close: !canDrain(request.contentLength),
-      })
+      const error = refusal ?? new AdapterError('ADAPTER_OVERLOADED', 'no worker')
+      refuse(res, error, request.route, { ...request, headers: [] })
       return
     }
     this.#inFlight++
@@ -280,49 +269,56 @@ export class Listener {
   #collect(res: HttpResponse, worker: WorkerHandle, request: AdmittedRequest): void {
     let parts: Uint8Array[] = []
     let size = 0
-    let refused = false
-    res.onAborted(() => {
-      if (refused) return
+    let isOver = false
+    let lingering: LingeringAnswer | undefined
+    const giveUp = (): void => {
+      isOver = true
+      parts = []
       this.#bufferedBytes -= size
-      refused = true
       this.#leave()
+    }
+    res.onAborted(() => {
+      lingering?.abort()
+      if (!isOver) giveUp()
     })
     res.onData((lent, isLast) => {
-      if (refused) return
+      lingering?.take(lent.byteLength, isLast)
+      if (isOver) return
       size += lent.byteLength
       this.#bufferedBytes += lent.byteLength
-      const tooLarge = size > this.#maxMessageBytes
-      if (tooLarge || this.#bufferedBytes > MAX_BUFFERED_BYTES) {
-        refused = true
-        this.#bufferedBytes -= size
-        parts = []
-        this.#leave()
-        const error = tooLarge
-          ? new AdapterError('ADAPTER_MESSAGE_TOO_LARGE', this.#tooLarge())
-          : new AdapterError(
-              'ADAPTER_OVERLOADED',
-              'too many large messages at once; repeat the request shortly',
-            )
-        refuse(res, error, 'mcp', { close: true })
+      const refusal = this.#bodyRefusal(size)
+      if (refusal !== undefined) {
+        giveUp()
+        const { status, headers, body } = errorAnswer(refusal, 'mcp')
+        if (isLast) respond(res, status, headers, body, { headOnly: false, close: true })
+        else lingering = new LingeringAnswer(res, status, headers, body)
         return
       }
       if (lent.byteLength > 0) parts.push(copyLent(lent))
       if (!isLast) return
-      refused = true
+      isOver = true
       this.#bufferedBytes -= size
       new ListenerExchange(res, worker, request, this.#leave).dispatchWhole(join(parts, size))
     })
   }
 
-  readonly #leave = (): void => {
-    this.#inFlight--
-    if (this.#inFlight > 0) return
-    const waiters = this.#idleWaiters
-    this.#idleWaiters = []
-    for (const wake of waiters) wake()
+  #bodyRefusal(size: number): AdapterError | undefined {
+    if (size > this.#maxMessageBytes)
+      return new AdapterError('ADAPTER_MESSAGE_TOO_LARGE', this.#tooLarge())
+    return this.#bufferedBytes > MAX_BUFFERED_BYTES
+      ? new AdapterError(
+          'ADAPTER_OVERLOADED',
+          'too many large messages at once; repeat the request shortly',
+        )
+      : undefined
   }
 
-  #answerHealth(res: HttpResponse, probe: 'livez' | 'readyz' | 'healthz'): void {
+  readonly #leave = (): void => {
+    this.#inFlight--
+    if (this.#inFlight === 0) this.#whenIdle?.()
+  }
+
+  #answerHealth(res: HttpResponse, probe: 'livez' | 'readyz' | 'healthz', headOnly: boolean): void {
     let gone = false
     res.onAborted(() => {
       gone = true
@@ -334,7 +330,7 @@ export class Listener {
           status,
           ['content-type', 'application/json', 'cache-control', 'no-store'],
           body,
-          { close: false },
+          { headOnly, close: false },
         )
     })
   }
@@ -346,6 +342,39 @@ export class Listener {
 
 function refuseWith(code: ErrorCode, message: string, headers?: HeaderList): Refusal {
   return { error: new AdapterError(code, message), ...(headers === undefined ? {} : { headers }) }
+}
+
+/** Answers a request that goes no further with an error of ours, whatever body it may still send. */
+function refuse(
+  res: HttpResponse,
+  error: AdapterError,
+  route: 'mcp' | 'upload' | 'artifact' | 'other',
+  request: {
+    readonly method: string
+    readonly contentLength: number
+    readonly headers: readonly string[]
+  },
+): void {
+  const { status, headers, body } = errorAnswer(error, route)
+  const all = [...headers, ...request.headers]
+  if (canDrain(request.contentLength) || request.method === 'HEAD') {
+    res.onAborted(() => {})
+    respond(res, status, all, body, {
+      headOnly: request.method === 'HEAD',
+      close: !canDrain(request.contentLength),
+    })
+    return
+  }
+  const lingering = new LingeringAnswer(res, status, all, body)
+  res.onAborted(() => lingering.abort())
+  res.onData((lent, isLast) => lingering.take(lent.byteLength, isLast))
+}
+
+/** A body that is not asked for is dropped when it is small; nobody has to take in an endless one. */
+function bodyRefusal(method: string, headers: ReadHeaders): Refusal | undefined {
+  return canDrain(headers.contentLength)
+    ? undefined
+    : refuseWith('ADAPTER_HEADER_INVALID', `${printable(method)} takes no body here`)
 }
 
 /** The session that an upload URL names; its signature is checked by the worker. */

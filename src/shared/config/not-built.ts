@@ -16,7 +16,6 @@ const WITHOUT_REDIS = { path: 'state_persistence.type', is: ['memory', 'disk'] }
 export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.cors.*', unless: { path: 'core.cors.enabled', is: [false] } },
   { path: 'core.code_mode_enabled', onlyFor: [true] },
-  { path: 'core.shorten_descriptions', onlyFor: [true] },
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },
   {
@@ -38,14 +37,12 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'storage.lock_mode' },
   { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
   { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
-  { path: 'servers[].upstream.insecure_tls', onlyFor: [true] },
   { path: 'servers[].upstream.client_headers.required' },
   {
     path: 'servers[].upstream_ping.*',
     unless: { path: 'servers[].upstream_ping.enabled', is: [false] },
   },
   { path: 'servers[].code_mode_enabled', onlyFor: [true] },
-  { path: 'servers[].shorten_descriptions', onlyFor: [true] },
   {
     path: 'servers[].tool_description_policy.*',
     unless: { path: 'servers[].tool_description_policy.mode', is: ['preserve'] },

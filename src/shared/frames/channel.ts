@@ -17,6 +17,7 @@ export class FrameChannel<Out extends Frame, In extends Frame> {
   readonly #port: MessagePort
   #batch: Out[] = []
   #transfer: ArrayBuffer[] = []
+  #late: (() => void)[] = []
   #scheduled = false
   #closed = false
 
@@ -37,23 +38,41 @@ export class FrameChannel<Out extends Frame, In extends Frame> {
       this.#transfer.push(payload.buffer as ArrayBuffer)
     }
     if (this.#batch.length >= MAX_BATCH) this.#flush()
-    else if (!this.#scheduled) {
-      this.#scheduled = true
-      setImmediate(this.#flushScheduled)
-    }
+    else this.#schedule()
+  }
+
+  /** Calls back at the end of this turn, before the batch leaves: for frames that may yet become part of a larger one. */
+  beforeFlush(callback: () => void): void {
+    this.#late.push(callback)
+    this.#schedule()
   }
 
   /** Sends what is queued, then closes the port; the far end sees `close`. */
   close(): void {
     if (this.#closed) return
+    this.#runLate()
     this.#flush()
     this.#closed = true
     this.#port.close()
   }
 
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(this.#flushScheduled)
+  }
+
   readonly #flushScheduled = (): void => {
+    this.#runLate()
     this.#scheduled = false
     this.#flush()
+  }
+
+  #runLate(): void {
+    const late = this.#late
+    if (late.length === 0) return
+    this.#late = []
+    for (const callback of late) callback()
   }
 
   #flush(): void {

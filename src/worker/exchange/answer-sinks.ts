@@ -1,5 +1,5 @@
 /** Three ways to hand an upstream's answer to the client: as it comes, as rewritten JSON, or as an event stream with single messages rewritten. */
-import { AdapterError } from '../../shared/errors.ts'
+import { AdapterError, StoreUnavailableError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
@@ -31,7 +31,10 @@ export function idKey(id: unknown): string {
 export class RawSink implements AnswerSink {
   readonly #exchange: Exchange
   readonly #onCut: (error: AdapterError, resumable: boolean) => void
+  readonly #isStream: boolean
   #resumable = false
+  /** The last bytes of the chunk before: a field name may be cut in two. */
+  #tail = '\n'
 
   /** Sends the head at once. `onCut` ends the answer when the upstream's broke off; `resumable` says that the stream carried event ids. */
   constructor(
@@ -44,13 +47,14 @@ export class RawSink implements AnswerSink {
     this.#onCut = onCut
     exchange.onDrain(() => call.resume())
     this.#pause = () => call.pause()
+    this.#isStream = isEventStream(head.headers)
     exchange.begin(head.status, head.headers)
   }
 
   readonly #pause: () => void
 
   data(chunk: Uint8Array): void {
-    if (!this.#resumable) this.#resumable = carriesEventId(chunk)
+    if (this.#isStream && !this.#resumable) this.#lookForEventId(chunk)
     if (!this.#exchange.write(chunk)) this.#pause()
   }
 
@@ -63,6 +67,15 @@ export class RawSink implements AnswerSink {
   }
 
   abandon(): void {}
+
+  #lookForEventId(chunk: Uint8Array): void {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+    this.#resumable =
+      bytes.includes('\nid:') ||
+      bytes.includes('\rid:') ||
+      /[\r\n]id:/.test(this.#tail + bytes.toString('latin1', 0, 3))
+    this.#tail = (this.#tail + bytes.subarray(-3).toString('latin1')).slice(-3)
+  }
 }
 
 /** Takes a JSON answer whole, rewrites the responses that somebody waits for, adds local ones, and sends it. */
@@ -142,9 +155,10 @@ export class JsonSink implements AnswerSink {
   }
 
   async #rewrite(body: Uint8Array): Promise<Uint8Array | string> {
-    let parsed: unknown
+    let parsed: unknown = []
     try {
-      parsed = parseJson(body)
+      // No body at all: the upstream had only notifications to take.
+      if (body.byteLength > 0 || this.#locals.length === 0) parsed = parseJson(body)
     } catch (error) {
       throw new AdapterError(
         'ADAPTER_UPSTREAM_INVALID',
@@ -169,7 +183,8 @@ export class JsonSink implements AnswerSink {
     for (const rewrite of open.values()) rewrite.abandon()
     if (!changed) return body
     const all = [...this.#locals, ...messages]
-    return JSON.stringify(isList || all.length > 1 ? all : all[0])
+    // Responses of our own are here only when the client sent a batch.
+    return JSON.stringify(isList || this.#locals.length > 0 ? all : all[0])
   }
 }
 
@@ -265,10 +280,16 @@ export class SseSink implements AnswerSink {
     if (!this.#resumable) this.#resumable = hasEventId(event)
     const message = messageOf(event)
     if (message === undefined || message['method'] !== undefined) return event
-    const rewrite = this.#take(idKey(message['id']))
-    return rewrite === undefined
-      ? event
-      : withEventData(event, JSON.stringify(await rewrite.rewrite(message)))
+    const { id } = message
+    const rewrite = this.#take(idKey(id))
+    if (rewrite === undefined) return event
+    try {
+      return withEventData(event, JSON.stringify(await rewrite.rewrite(message)))
+    } catch (error) {
+      // This answer failed; the rest of the stream did not.
+      const known = typeof id === 'string' || typeof id === 'number' ? id : null
+      return withEventData(event, toAdapterError(error).toJsonRpc(known))
+    }
   }
 }
 
@@ -296,8 +317,11 @@ export function isJson(headers: HeaderList): boolean {
 
 /** Any error as one that can be answered; what we did not expect is not shown. */
 export function toAdapterError(error: unknown): AdapterError {
-  return error instanceof AdapterError
-    ? error
+  if (error instanceof AdapterError) return error
+  return error instanceof StoreUnavailableError
+    ? new AdapterError('ADAPTER_STATE_UNAVAILABLE', 'the state store does not answer; try again', {
+        cause: error,
+      })
     : new AdapterError('ADAPTER_INTERNAL', 'the adapter failed while it handled this request', {
         cause: error,
       })
@@ -308,9 +332,4 @@ function contentType(headers: HeaderList): string {
     if (headers[i] === 'content-type') return (headers[i + 1] ?? '').toLowerCase()
   }
   return ''
-}
-
-function carriesEventId(chunk: Uint8Array): boolean {
-  const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
-  return bytes.includes('\nid:') || bytes.subarray(0, 3).toString('latin1') === 'id:'
 }

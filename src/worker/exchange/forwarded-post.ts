@@ -45,6 +45,9 @@ export interface ForwardedPostOptions {
   readonly done: () => void
 }
 
+/** Ends whatever event was cut in the middle. Clients skip blank lines. */
+const BLANK_LINES = Buffer.from('\n\n')
+
 /** Server-to-client requests that wait for a person or a model: while one is open, silence is not failure. */
 const WAITS_FOR_CLIENT = ['elicitation/create', 'sampling/createMessage', 'roots/list'] as const
 
@@ -148,10 +151,11 @@ export class ForwardedPost implements AnswerListener {
           onCut: (error, resumable) => this.#cut(error, resumable),
         })
       }
-      if (isJson(headers) && status < 300) {
+      const isEmpty = locals.length > 0 && !isJson(headers)
+      if (status < 300 && (isJson(headers) || isEmpty)) {
         return new JsonSink({
           exchange,
-          head,
+          head: isEmpty ? { status: 200, headers: ['content-type', 'application/json'] } : head,
           rewrites,
           locals,
           maxBytes: maxResponseBytes,
@@ -167,25 +171,37 @@ export class ForwardedPost implements AnswerListener {
   /** The upstream's answer broke off after its head. A client that can resume must see the cut; any other must get an error, or it would wait. */
   #cut(error: AdapterError, resumable: boolean): void {
     const { exchange, requestIds } = this.#options
+    this.#stopUpstream()
     this.#settleRewrites(resumable)
     if (resumable || !this.#isStream) {
       exchange.reset()
       return
     }
+    exchange.write(BLANK_LINES)
     for (const id of requestIds) exchange.write(messageEvent(error.toJsonRpc(id)))
     exchange.end()
   }
 
   #failBeforeHead(error: AdapterError): void {
     const { exchange, requestIds } = this.#options
+    this.#stopUpstream()
     this.#settleRewrites(false)
     const [first = null] = requestIds
     const retryAfter = error.status === 503 ? ['retry-after', '1'] : []
     exchange.respond(
       error.status,
       ['content-type', 'application/json', ...retryAfter],
-      error.toJsonRpc(first),
+      requestIds.length > 1
+        ? `[${requestIds.map((id) => error.toJsonRpc(id)).join(',')}]`
+        : error.toJsonRpc(first),
     )
+  }
+
+  /** A sink can give up while the upstream goes on. */
+  #stopUpstream(): void {
+    if (this.#over) return
+    this.#finish()
+    this.#call?.abort()
   }
 
   #settleRewrites(resumable: boolean): void {

@@ -1,4 +1,5 @@
 /** An `Exchange` over frames: the worker's end of what `ListenerExchange` is on the primary. */
+import { isAscii } from 'node:buffer'
 import { close } from 'node:fs'
 
 import { ownBytes } from '../../shared/frames/channel.ts'
@@ -15,6 +16,7 @@ export class FrameExchange implements Exchange {
   readonly #id: number
   readonly #channel: WorkerChannel
   readonly #onClosed: () => void
+  #held: { status: number; headers: HeaderList; body: Uint8Array | string | undefined } | undefined
   #open = true
   #flowing = true
   #bodyListener: BodyListener | undefined
@@ -64,21 +66,28 @@ export class FrameExchange implements Exchange {
 
   respond(status: number, headers: HeaderList, body: Uint8Array | string | null = null): void {
     if (!this.#open) return
-    if (typeof body === 'string' || body === null) {
-      this.#channel.send(['response.head', this.#id, status, headers, body, true])
-    } else {
-      const owned = ownBytes(body)
-      this.#channel.send(['response.head', this.#id, status, headers, owned, true], owned)
-    }
+    const cheapest = body instanceof Uint8Array ? asCheapest(body) : body
+    this.#channel.send(
+      ['response.head', this.#id, status, headers, cheapest, true],
+      cheapest instanceof Uint8Array ? cheapest : undefined,
+    )
     this.#close()
   }
 
   begin(status: number, headers: HeaderList): void {
-    if (this.#open) this.#channel.send(['response.head', this.#id, status, headers, null, false])
+    if (!this.#open) return
+    this.#held = { status, headers, body: undefined }
+    this.#channel.beforeFlush(this.#sendHeld)
   }
 
   write(chunk: Uint8Array): boolean {
     if (!this.#open) return true
+    const held = this.#held
+    if (held !== undefined && held.body === undefined) {
+      held.body = asCheapest(chunk)
+      return this.#flowing
+    }
+    this.#sendHeld()
     const owned = ownBytes(chunk)
     this.#channel.send(['response.body', this.#id, owned], owned)
     return this.#flowing
@@ -90,12 +99,14 @@ export class FrameExchange implements Exchange {
 
   end(): void {
     if (!this.#open) return
-    this.#channel.send(['response.end', this.#id])
+    if (this.#held === undefined) this.#channel.send(['response.end', this.#id])
+    else this.#sendHead(true)
     this.#close()
   }
 
   reset(): void {
     if (!this.#open) return
+    this.#sendHeld()
     this.#channel.send(['response.reset', this.#id])
     this.#close()
   }
@@ -149,9 +160,35 @@ export class FrameExchange implements Exchange {
     }
   }
 
+  /** A head waits for the end of its turn: most answers are complete by then, and travel as one frame and one write. */
+  readonly #sendHeld = (): void => {
+    if (this.#held !== undefined) this.#sendHead(false)
+  }
+
+  #sendHead(complete: boolean): void {
+    const held = this.#held
+    if (held === undefined) return
+    this.#held = undefined
+    const { status, headers, body = null } = held
+    this.#channel.send(
+      ['response.head', this.#id, status, headers, body, complete],
+      typeof body === 'string' || body === null ? undefined : body,
+    )
+  }
+
   #close(): void {
     this.#open = false
+    this.#held = undefined
     this.#early = []
     this.#onClosed()
   }
+}
+
+/** Bodies up to this size cross as a string when that loses nothing, in bytes. */
+const STRING_BYTES = 16_384
+
+/** ASCII crosses a MessagePort cheaper as a string than as bytes: no buffer is made on either side. */
+function asCheapest(chunk: Uint8Array): Uint8Array | string {
+  if (chunk.byteLength > STRING_BYTES || !isAscii(chunk)) return ownBytes(chunk)
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString('latin1')
 }

@@ -53,7 +53,11 @@ export class InitializePost implements AnswerListener {
   start(): void {
     const { exchange, upstream, server, body } = this.#options
     exchange.onAbort(() => this.#clientGone())
-    const headers = upstreamHeaders(exchange.request.headers, server, null)
+    const headers = [
+      ...upstreamHeaders(exchange.request.headers, server, null),
+      'accept-encoding',
+      'identity',
+    ]
     this.#call = upstream.call({ method: 'POST', headers, body, isSafe: false }, this)
   }
 
@@ -102,7 +106,9 @@ export class InitializePost implements AnswerListener {
 
   error(error: AdapterError): void {
     if (this.#phase === 'over') return
-    if (this.#sink === undefined) this.#fail(error)
+    // The answer is here already: only what would follow it is missing.
+    if (this.#phase === 'opening') this.#ended = true
+    else if (this.#sink === undefined) this.#fail(error)
     else this.#sink.error(error)
   }
 
@@ -166,18 +172,27 @@ export class InitializePost implements AnswerListener {
     const { exchange, request, server, config, handshake } = this.#options
     const { headers = [] } = this.#head ?? {}
     const shaped = shapeInitialize(result, server, config)
+    const opening = {
+      serverId: server.id,
+      protocolVersion:
+        typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
+      upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,
+      initializeParams: request.params ?? {},
+      upstreamHas: shaped.upstreamHas,
+    }
+    if (!exchange.isOpen) {
+      this.#call?.abort()
+      await handshake.endUpstream(opening, exchange.request.headers)
+      return
+    }
     try {
-      const session = await handshake.open(
-        {
-          serverId: server.id,
-          protocolVersion:
-            typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
-          upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,
-          initializeParams: request.params ?? {},
-          upstreamHas: shaped.upstreamHas,
-        },
-        exchange.request.headers,
-      )
+      const session = await handshake.open(opening, exchange.request.headers)
+      if (!exchange.isOpen) {
+        // Nobody will ever know its id.
+        this.#call?.abort()
+        await handshake.close(session, exchange.request.headers)
+        return
+      }
       this.#held = [...pieces({ ...message, result: shaped.result }), ...this.#held]
       this.#relayHeld([
         ...withoutHeader(headers, 'mcp-session-id'),
@@ -209,6 +224,11 @@ export class InitializePost implements AnswerListener {
     clearTimeout(this.#timer)
     this.#phase = 'relaying'
     if (this.#call === undefined) return
+    if (!this.#options.exchange.isOpen) {
+      this.#phase = 'over'
+      this.#call.abort()
+      return
+    }
     const head = { status: this.#head?.status ?? 502, headers }
     this.#sink = new RawSink(this.#options.exchange, head, this.#call, () =>
       this.#options.exchange.reset(),
@@ -236,8 +256,9 @@ export class InitializePost implements AnswerListener {
     )
   }
 
+  /** Before the answer, the upstream may be opening a session that has to be ended: its id is waited for. */
   #clientGone(): void {
-    if (this.#phase === 'over') return
+    if (this.#phase !== 'relaying') return
     this.#phase = 'over'
     clearTimeout(this.#timer)
     this.#call?.abort()

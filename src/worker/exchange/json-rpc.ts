@@ -57,7 +57,9 @@ export function readEnvelope(body: Uint8Array): Envelope {
       'ADAPTER_INVALID_REQUEST',
       `a batch may hold at most ${MAX_BATCH} messages`,
     )
-  return { isBatch: true, messages: value.map(readMessage) }
+  const messages = value.map(readMessage)
+  refuseRepeatedIds(messages)
+  return { isBatch: true, messages }
 }
 
 /** Parses bytes that must be JSON in UTF-8. Throws `AdapterError`. */
@@ -74,6 +76,17 @@ export function parseJson(body: Uint8Array): unknown {
 /** Whether a parsed value is a JSON object. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Two requests of one id could not be told apart by their answers. */
+function refuseRepeatedIds(messages: readonly Message[]): void {
+  const seen = new Set<RequestId>()
+  for (const message of messages) {
+    if (message.kind !== 'request') continue
+    if (seen.has(message.id))
+      throw new AdapterError('ADAPTER_INVALID_REQUEST', 'two requests of a batch have the same id')
+    seen.add(message.id)
+  }
 }
 
 function readMessage(value: unknown): Message {

@@ -2,10 +2,12 @@
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { AdapterServices } from '../adapters/adapter.ts'
+import { isAdopted, lostUpstream } from '../session/handshake.ts'
 import type { Handshake } from '../session/handshake.ts'
 import type { SessionRegistry } from '../session/registry.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
-import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
+import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { idKey, toAdapterError } from './answer-sinks.ts'
 import { classify } from './era.ts'
@@ -16,20 +18,8 @@ import { InitializePost } from './initialize-post.ts'
 import { readEnvelope } from './json-rpc.ts'
 import type { Envelope, Message, RequestId } from './json-rpc.ts'
 import { Planner } from './plan.ts'
+import { SAFE_METHODS } from './safe-methods.ts'
 import { StandaloneStream } from './standalone-stream.ts'
-
-/** Methods that read only: sent again when a reused connection breaks before an answer. */
-const SAFE_METHODS: ReadonlySet<string> = new Set([
-  'ping',
-  'tools/list',
-  'resources/list',
-  'resources/templates/list',
-  'resources/read',
-  'prompts/list',
-  'prompts/get',
-  'completion/complete',
-  'server/discover',
-])
 
 const KEEP_ALIVE_INTERVAL_MS = 15_000
 
@@ -140,11 +130,11 @@ export class McpEndpoint {
       return
     }
     const known = registry.peek(server.id, sessionId)
-    if (known !== undefined) {
+    if (known !== undefined && !isAdopted(known.record)) {
       use(known)
       return
     }
-    registry.find(server.id, sessionId).then(
+    this.#load(exchange, sessionId).then(
       (session) => {
         if (exchange.isOpen) use(session)
       },
@@ -152,11 +142,21 @@ export class McpEndpoint {
     )
   }
 
+  async #load(exchange: Exchange, sessionId: string): Promise<Session> {
+    const { server, registry, handshake } = this.#options
+    const session = await registry.find(server.id, sessionId)
+    const needsUpstream = isAdopted(session.record) && exchange.request.method !== 'DELETE'
+    if (needsUpstream && !(await handshake.reinitialise(session, exchange.request.headers, null))) {
+      throw lostUpstream()
+    }
+    return session
+  }
+
   #postInSession(exchange: Exchange, session: Session, envelope: Envelope, body: Uint8Array): void {
     const requests = envelope.messages.filter((message) => message.kind === 'request')
     if (requests.length > 0) {
       const limit = this.#options.config.sessions.maxInFlightPerSession
-      if (limit !== null && session.inFlight >= limit) {
+      if (limit !== null && session.inFlight + requests.length > limit) {
         fail(
           exchange,
           new AdapterError(
@@ -167,10 +167,12 @@ export class McpEndpoint {
         )
         return
       }
-      session.inFlight++
+      session.inFlight += requests.length
     }
+    let isDone = false
     const done = (): void => {
-      if (requests.length > 0) session.inFlight--
+      if (!isDone) session.inFlight -= requests.length
+      isDone = true
     }
     if (!envelope.messages.some((message) => this.#planner.concerns(message))) {
       this.#forward(exchange, session, {
@@ -198,28 +200,33 @@ export class McpEndpoint {
   ): Promise<void> {
     const baseUrl = this.#baseUrl(exchange)
     const outgoing: unknown[] = []
-    const locals = []
+    const locals: JsonObject[] = []
+    const answered = new Set<Message>()
     const rewrites = new Map<string, PendingRewrite>()
     let changed = false
-    for (const message of envelope.messages) {
-      // In the client's order: they share quotas.
-      const plan = this.#planner.concerns(message)
-        ? await this.#planner.plan(message, session, baseUrl)
-        : undefined
-      if (plan === undefined || plan.kind === 'forward' || message.kind !== 'request') {
-        outgoing.push(message.value)
-        continue
+    try {
+      for (const message of envelope.messages) {
+        // In the client's order: they share quotas.
+        const plan = this.#planner.concerns(message)
+          ? await this.#planner.plan(message, session, baseUrl)
+          : undefined
+        if (plan === undefined || plan.kind === 'forward' || message.kind !== 'request') {
+          outgoing.push(message.value)
+        } else if (plan.kind === 'answer') {
+          locals.push(plan.response)
+          answered.add(message)
+          changed = true
+        } else {
+          rewrites.set(idKey(message.id), plan.rewrite)
+          changed ||= plan.params !== undefined
+          outgoing.push(
+            plan.params === undefined ? message.value : { ...message.value, params: plan.params },
+          )
+        }
       }
-      if (plan.kind === 'answer') {
-        locals.push(plan.response)
-        changed = true
-        continue
-      }
-      rewrites.set(idKey(message.id), plan.rewrite)
-      changed ||= plan.params !== undefined
-      outgoing.push(
-        plan.params === undefined ? message.value : { ...message.value, params: plan.params },
-      )
+    } catch (error) {
+      for (const rewrite of rewrites.values()) rewrite.abandon()
+      throw error
     }
     if (!exchange.isOpen) {
       done()
@@ -238,7 +245,8 @@ export class McpEndpoint {
     const sent = changed
       ? Buffer.from(JSON.stringify(envelope.isBatch ? outgoing : outgoing[0]))
       : body
-    this.#forward(exchange, session, { requests, body: sent, rewrites, locals, done })
+    const forwarded = requests.filter((request) => !answered.has(request))
+    this.#forward(exchange, session, { requests: forwarded, body: sent, rewrites, locals, done })
   }
 
   #forward(
@@ -248,18 +256,24 @@ export class McpEndpoint {
       requests: readonly Extract<Message, { kind: 'request' }>[]
       body: Uint8Array
       rewrites: Map<string, PendingRewrite>
-      locals: readonly PendingRewriteResponse[]
+      locals: readonly JsonObject[]
       done: () => void
     },
   ): void {
     const { server, upstream, config, handshake } = this.#options
     const { requests, body, rewrites, locals, done } = sending
     const received = exchange.request.headers
+    // What will be rewritten must be readable.
+    const extra = rewrites.size > 0 ? ['accept-encoding', 'identity'] : []
+    let sentTo = session.record.upstreamSessionId
     new ForwardedPost({
       exchange,
       upstream,
       body,
-      headers: () => upstreamHeaders(received, server, session.record.upstreamSessionId),
+      headers: () => {
+        sentTo = session.record.upstreamSessionId
+        return [...upstreamHeaders(received, server, sentTo), ...extra]
+      },
       requestIds: requests.map((request) => request.id),
       isSafe: requests.length > 0 && requests.every((request) => SAFE_METHODS.has(request.method)),
       rewrites,
@@ -267,9 +281,7 @@ export class McpEndpoint {
       maxResponseBytes: config.core.maxResponseMessageBytes,
       timeoutMs: this.#timeoutMs(requests),
       recover:
-        session.record.upstreamSessionId === null
-          ? undefined
-          : () => handshake.reinitialise(session, received),
+        sentTo === null ? undefined : () => handshake.reinitialise(session, received, sentTo),
       recoveries: config.sessions.upstreamSessionTerminationRetries,
       onTimeout: () => {
         for (const { id } of requests) {
@@ -305,6 +317,12 @@ export class McpEndpoint {
     const requests = message.kind === 'request' ? [message] : []
     const [request] = requests
     const name = request?.method === 'tools/call' ? request.params?.['name'] : undefined
+    if (typeof name === 'string' && this.#planner.isDisabled(name)) {
+      const refusal = { code: -32602, message: `Unknown tool: ${name}` }
+      const answer = { jsonrpc: '2.0', id: request?.id, error: refusal }
+      exchange.respond(200, ['content-type', 'application/json'], JSON.stringify(answer))
+      return
+    }
     if (typeof name === 'string' && this.#planner.wraps(name)) {
       const error = new AdapterError(
         'ADAPTER_ERA_UNSUPPORTED',
@@ -313,6 +331,8 @@ export class McpEndpoint {
       fail(exchange, error, request?.id ?? null)
       return
     }
+    const rewrite =
+      request === undefined ? undefined : this.#planner.statelessRewrite(request.method)
     const isListen = request?.method === 'subscriptions/listen'
     if (isListen) this.#listens.add(exchange)
     new ForwardedPost({
@@ -322,7 +342,9 @@ export class McpEndpoint {
       headers: () => upstreamHeaders(exchange.request.headers, server, null),
       requestIds: requests.map(({ id }) => id),
       isSafe: request !== undefined && SAFE_METHODS.has(request.method),
-      rewrites: new Map(),
+      rewrites: new Map(
+        rewrite === undefined || request === undefined ? [] : [[idKey(request.id), rewrite]],
+      ),
       locals: [],
       maxResponseBytes: config.core.maxResponseMessageBytes,
       timeoutMs: this.#timeoutMs(requests),
@@ -338,14 +360,20 @@ export class McpEndpoint {
   #openStream(exchange: Exchange, session: Session): void {
     const { server, upstream, config, handshake } = this.#options
     const received = exchange.request.headers
+    let sentTo = session.record.upstreamSessionId
     const stream = new StandaloneStream({
       exchange,
       session,
       upstream,
-      headers: () => upstreamHeaders(received, server, session.record.upstreamSessionId),
+      resumes: headerValue(received, 'last-event-id') !== undefined,
+      headers: (resumes) => {
+        sentTo = session.record.upstreamSessionId
+        const kept = resumes ? received : withoutHeader(received, 'last-event-id')
+        return upstreamHeaders(kept, server, sentTo)
+      },
       hasOwnEvents: this.#hasOwnEvents,
       maxEventBytes: config.core.maxResponseMessageBytes,
-      recover: () => handshake.reinitialise(session, received),
+      recover: () => handshake.reinitialise(session, received, sentTo),
       recoveries: config.sessions.upstreamSessionTerminationRetries,
       done: () => this.#streams.delete(stream),
     })
@@ -358,6 +386,7 @@ export class McpEndpoint {
     try {
       await registry.close(session)
       exchange.respond(200, [])
+      for (const stream of this.#streams) if (stream.belongsTo(session)) stream.close()
       await handshake.endUpstream(session.record, exchange.request.headers)
       await services.files.removeSession(session.key)
     } catch (error) {
@@ -373,8 +402,6 @@ export class McpEndpoint {
     return host === undefined || host === '' ? this.#options.fallbackBaseUrl : `http://${host}`
   }
 }
-
-type PendingRewriteResponse = Readonly<Record<string, unknown>>
 
 function refuseEncoding(exchange: Exchange): void {
   const encoding = headerValue(exchange.request.headers, 'content-encoding')

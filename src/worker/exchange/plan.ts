@@ -72,6 +72,23 @@ export class Planner {
     }
   }
 
+  isDisabled(toolName: string): boolean {
+    return isDisabledTool(this.server, toolName)
+  }
+
+  /** What a request without a session needs: so far only that disabled tools stay hidden. */
+  statelessRewrite(method: string): PendingRewrite | undefined {
+    if (method !== 'tools/list' || this.server.disabledTools.length === 0) return undefined
+    return onResultRewrite((result) => {
+      const { tools } = result
+      if (!Array.isArray(tools)) return result
+      const shown = tools.filter(
+        (tool) => !(isObject(tool) && this.isDisabled(String(tool['name']))),
+      )
+      return { ...result, tools: shown }
+    })
+  }
+
   /** Whether a tool call needs the adapter, so that it can't just be passed on. */
   wraps(toolName: string): boolean {
     return toolName === this.#helperName || this.#isOurs(toolName)
@@ -203,16 +220,16 @@ async function planRead(message: Request, session: Session, context: CallContext
 }
 
 function onResult(shape: (result: JsonObject) => JsonObject): Plan {
+  return { kind: 'change', params: undefined, rewrite: onResultRewrite(shape) }
+}
+
+function onResultRewrite(shape: (result: JsonObject) => JsonObject): PendingRewrite {
   return {
-    kind: 'change',
-    params: undefined,
-    rewrite: {
-      rewrite: (response) => {
-        const result = response['result']
-        return Promise.resolve(isObject(result) ? { ...response, result: shape(result) } : response)
-      },
-      abandon: () => {},
+    rewrite: (response) => {
+      const result = response['result']
+      return Promise.resolve(isObject(result) ? { ...response, result: shape(result) } : response)
     },
+    abandon: () => {},
   }
 }
 

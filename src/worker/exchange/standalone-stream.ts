@@ -17,7 +17,10 @@ export interface StandaloneStreamOptions {
   readonly exchange: Exchange
   readonly session: Session
   readonly upstream: Upstream
-  readonly headers: () => HeaderList
+  /** Builds the upstream headers, with the client's Last-Event-ID or without; called again for a repetition. */
+  readonly headers: (resumes: boolean) => HeaderList
+  /** Whether the client sent a Last-Event-ID. */
+  readonly resumes: boolean
   /** Whether the adapter has notifications of its own to send: then a stream is served even when the upstream has none. */
   readonly hasOwnEvents: boolean
   readonly maxEventBytes: number
@@ -34,12 +37,14 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
   #call: UpstreamCall | undefined
   #sink: AnswerSink | undefined
   #recoveriesLeft: number
+  #resumes: boolean
   #isOpen = false
   #over = false
 
   constructor(options: StandaloneStreamOptions) {
     this.#options = options
     this.#recoveriesLeft = options.recoveries
+    this.#resumes = options.resumes
   }
 
   start(): void {
@@ -63,6 +68,10 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
       this.#options.exchange.write(KEEP_ALIVE)
   }
 
+  belongsTo(session: Session): boolean {
+    return this.#options.session === session
+  }
+
   /** Ends the stream towards both sides. The client opens another. */
   close(): void {
     if (this.#over) return
@@ -83,7 +92,22 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
       this.#recover()
       return
     }
-    if (status === 405 && hasOwnEvents) {
+    if (status >= 400 && status !== 405 && this.#resumes && session.hasNewUpstream) {
+      // The event id is of the upstream session before: what followed it is lost, what comes now is not.
+      this.#resumes = false
+      this.#call?.abort()
+      this.#send()
+      return
+    }
+    // To a client, 404 would say that its session is gone; here there is none to be gone.
+    const isAbsent = status === 405 || (status === 404 && session.record.upstreamSessionId === null)
+    if (isAbsent && !hasOwnEvents) {
+      this.#finish()
+      this.#call?.abort()
+      exchange.respond(405, ['allow', 'POST, DELETE'])
+      return
+    }
+    if (isAbsent) {
       this.#call?.abort()
       this.#call = undefined
       this.#isOpen = true
@@ -145,7 +169,7 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
   #send(): void {
     const { upstream, headers } = this.#options
     this.#call = upstream.call(
-      { method: 'GET', headers: headers(), body: null, isSafe: true },
+      { method: 'GET', headers: headers(this.#resumes), body: null, isSafe: true },
       this,
     )
   }
@@ -154,8 +178,10 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
     this.#options.recover().then(
       (recovered) => {
         if (this.#over) return
-        if (recovered) this.#send()
-        else
+        if (recovered) {
+          this.#resumes = false
+          this.#send()
+        } else
           this.error(
             new AdapterError(
               'ADAPTER_SESSION_UNKNOWN',
@@ -177,6 +203,11 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
 
   /** A stream that broke off is closed: clients open another, with Last-Event-ID when they have one. */
   #cut(_error: AdapterError): void {
+    if (!this.#over) {
+      // The sink gave up; the upstream has not.
+      this.#finish()
+      this.#call?.abort()
+    }
     this.#options.exchange.end()
   }
 

@@ -7,6 +7,9 @@ import type { SessionId } from '../../shared/ids.ts'
 import type { Log } from '../../shared/log.ts'
 import { shortId } from '../../shared/log.ts'
 import type { JsonObject, SessionRecord } from '../../shared/state/records.ts'
+import { isEventStream, messageOf } from '../exchange/answer-sinks.ts'
+import { isObject, parseJson } from '../exchange/json-rpc.ts'
+import { SseSplitter } from '../exchange/sse.ts'
 import { collectAnswer } from '../upstream/collect.ts'
 import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
@@ -19,7 +22,12 @@ const HANDSHAKE_TIMEOUT_MS = 15_000
 /** Largest answer to such a request, in bytes. */
 const HANDSHAKE_MAX_BYTES = 4_194_304
 
+/** Id of our own `initialize`. */
+const INITIALIZE_ID = 'adapter-initialize'
+
 const JSON_HEADERS = [
+  'accept-encoding',
+  'identity',
   'accept',
   'application/json, text/event-stream',
   'content-type',
@@ -76,18 +84,30 @@ export class Handshake {
   }
 
   /**
-   * Initialises a lost upstream session again with the client's own parameters; callers at the same time share one attempt. False when the upstream
-   * refuses. Its state (pages, logins, working files) is lost, which the client can't be told otherwise than by the results of its calls.
+   * Initialises a lost upstream session again with the client's own parameters; callers at the same time share one attempt, and one that comes late
+   * (`lostId` is not the session's present one any more) finds it done. False when the upstream refuses. Its state (pages, logins, working files) is
+   * lost, which the client can't be told otherwise than by the results of its calls.
    */
-  reinitialise(session: Session, received: HeaderList): Promise<boolean> {
-    session.reinitialising ??= this.#reinitialise(session, received).finally(() => {
+  reinitialise(session: Session, received: HeaderList, lostId: string | null): Promise<boolean> {
+    if (session.reinitialising !== undefined) return session.reinitialising
+    if (session.record.upstreamSessionId !== lostId) return Promise.resolve(true)
+    session.reinitialising = this.#reinitialise(session, received).finally(() => {
       session.reinitialising = undefined
     })
     return session.reinitialising
   }
 
+  /** Ends a session here and at the upstream. */
+  async close(session: Session, received: HeaderList): Promise<void> {
+    await this.#registry.close(session)
+    await this.endUpstream(session.record, received)
+  }
+
   /** Ends the upstream's session; failure is of no consequence to anyone here, as upstreams expire what is not used. */
-  async endUpstream(record: SessionRecord, received: HeaderList): Promise<void> {
+  async endUpstream(
+    record: Pick<SessionRecord, 'serverId' | 'protocolVersion' | 'upstreamSessionId'>,
+    received: HeaderList,
+  ): Promise<void> {
     const target = this.#upstreamOf(record.serverId)
     if (target === undefined || record.upstreamSessionId === null) return
     try {
@@ -123,6 +143,7 @@ export class Handshake {
     const target = this.#upstreamOf(session.key.serverId)
     if (target === undefined) throw unknownSession()
     const { record } = session
+    const initializeParams = isAdopted(record) ? paramsFor(record) : record.initializeParams
     const headers = [
       ...upstreamHeaders(credentialsOf(received), target.server, null),
       ...JSON_HEADERS,
@@ -130,23 +151,36 @@ export class Handshake {
     const body = Buffer.from(
       JSON.stringify({
         jsonrpc: '2.0',
-        id: 'adapter-initialize',
+        id: INITIALIZE_ID,
         method: 'initialize',
-        params: record.initializeParams,
+        params: initializeParams,
       }),
     )
+    const reply = new ReplyReader()
     const answer = await collectAnswer(
       target.upstream,
       { method: 'POST', headers, body, isSafe: false },
-      { timeoutMs: HANDSHAKE_TIMEOUT_MS, maxBytes: HANDSHAKE_MAX_BYTES },
+      {
+        timeoutMs: HANDSHAKE_TIMEOUT_MS,
+        maxBytes: HANDSHAKE_MAX_BYTES,
+        isEnough: (got, chunk) => isEventStream(got) && reply.read(chunk),
+      },
     )
-    if (answer.status !== 200) return false
+    if (answer.status >= 500 || answer.status === 429) {
+      throw new AdapterError(
+        'ADAPTER_UPSTREAM_UNREACHABLE',
+        `the upstream server ended this session and answered ${answer.status} to a new initialize`,
+      )
+    }
+    const message = isEventStream(answer.headers) ? reply.message : parsed(answer.body)
+    if (answer.status !== 200 || !isObject(message) || !isObject(message['result'])) return false
     const upstreamSessionId = headerOf(answer.headers, 'mcp-session-id') ?? null
-    const next: SessionRecord = { ...record, upstreamSessionId }
+    const next: SessionRecord = { ...record, initializeParams, upstreamSessionId }
     if (!(await this.#registry.replaceUpstream(session, next))) {
       await this.endUpstream(next, received)
       return false
     }
+    session.hasNewUpstream = true
     await this.#post(
       target,
       next,
@@ -193,6 +227,30 @@ export class Handshake {
   }
 }
 
+/** Looks for the answer to our `initialize` in an event stream, which need not end after it. */
+class ReplyReader {
+  readonly #splitter = new SseSplitter(HANDSHAKE_MAX_BYTES)
+  message: JsonObject | undefined
+
+  /** Whether it is there. */
+  read(chunk: Uint8Array): boolean {
+    for (const event of this.#splitter.push(chunk)) {
+      const message = messageOf(event)
+      if (message?.['id'] === INITIALIZE_ID && message['method'] === undefined)
+        this.message = message
+    }
+    return this.message !== undefined
+  }
+}
+
+function parsed(body: Uint8Array): unknown {
+  try {
+    return parseJson(body)
+  } catch {
+    return undefined
+  }
+}
+
 /** The client's headers without those that describe its own message: what is left are the ones that the operator passes through. */
 function credentialsOf(received: HeaderList): string[] {
   const kept: string[] = []
@@ -220,4 +278,15 @@ export function lostUpstream(): AdapterError {
     'ADAPTER_SESSION_UNKNOWN',
     'the upstream server ended this session and does not open it again; initialize a new one',
   )
+}
+
+/** Whether a session was rebuilt from its files: then nothing is known of its client, and its upstream session is lost. */
+export function isAdopted(record: SessionRecord): boolean {
+  return record.upstreamSessionId === null && Object.keys(record.initializeParams).length === 0
+}
+
+/** What `initialize` is repeated with for a session whose client's own parameters are lost. It declares nothing that the client may not have. */
+function paramsFor(record: SessionRecord): JsonObject {
+  const clientInfo = { name: 'remote-mcp-adapter', version: '0' }
+  return { protocolVersion: record.protocolVersion, capabilities: {}, clientInfo }
 }

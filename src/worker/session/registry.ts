@@ -50,15 +50,18 @@ export class SessionRegistry {
   }
 
   /** The session, read from the store and revived if need be. Throws ADAPTER_SESSION_UNKNOWN or ADAPTER_SESSION_LIMIT. */
-  async find(serverId: string, sessionId: string): Promise<Session> {
+  find(serverId: string, sessionId: string): Promise<Session> {
+    const known = this.peek(serverId, sessionId)
+    if (known !== undefined) return Promise.resolve(known)
     const name = nameOf(serverId, sessionId)
-    const known = this.peek(serverId, sessionId) ?? (await this.#loading.get(name))
-    if (known !== undefined) return known
+    // Without a wait before this: two loads would make two sessions out of one.
+    const underWay = this.#loading.get(name)
+    if (underWay !== undefined) return underWay
     const id = parseSessionId(sessionId)
-    if (id === undefined) throw unknownSession()
-    const loading = this.#load({ serverId, sessionId: id }).finally(() =>
-      this.#loading.delete(name),
-    )
+    if (id === undefined) return Promise.reject(unknownSession())
+    const loading = this.#load({ serverId, sessionId: id }).finally(() => {
+      this.#loading.delete(name)
+    })
     this.#loading.set(name, loading)
     return loading
   }

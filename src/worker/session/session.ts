@@ -32,6 +32,8 @@ export class Session {
   readonly sinks = new Set<NotificationSink>()
   /** Set while a lost upstream session is being initialised again: everyone waits for one outcome. */
   reinitialising: Promise<boolean> | undefined
+  /** Whether the upstream session is another than the one that the client initialised: event ids from before mean nothing to it. */
+  hasNewUpstream = false
   readonly #suspended = new Map<string, PendingRewrite>()
 
   constructor(record: SessionRecord, nowMs: number) {
@@ -46,6 +48,7 @@ export class Session {
 
   /** Keeps a rewrite for a response that may come on a resumed stream (Last-Event-ID). The oldest is given up when there are too many. */
   suspend(id: string, rewrite: PendingRewrite): void {
+    this.#suspended.get(id)?.abandon()
     this.#suspended.set(id, rewrite)
     if (this.#suspended.size <= MAX_SUSPENDED) return
     const [oldest] = this.#suspended.keys()

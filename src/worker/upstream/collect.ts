@@ -10,11 +10,16 @@ export interface CollectedAnswer {
   readonly body: Uint8Array
 }
 
-/** Sends a request and takes its whole answer. Rejects with `AdapterError` on failure, after `timeoutMs`, or beyond `maxBytes`. */
+/** Sends a request and takes its answer, whole or until `isEnough`. Rejects with `AdapterError` on failure, after `timeoutMs`, or beyond `maxBytes`. */
 export function collectAnswer(
   upstream: Upstream,
   request: UpstreamRequest,
-  limits: { readonly timeoutMs: number; readonly maxBytes: number },
+  limits: {
+    readonly timeoutMs: number
+    readonly maxBytes: number
+    /** Looks at each piece; once it answers true, the rest is not waited for. */
+    readonly isEnough?: (headers: HeaderList, chunk: Uint8Array) => boolean
+  },
 ): Promise<CollectedAnswer> {
   return new Promise((resolve, reject) => {
     let status = 0
@@ -40,6 +45,10 @@ export function collectAnswer(
         size += chunk.byteLength
         if (size <= limits.maxBytes) {
           parts.push(new Uint8Array(chunk))
+          if (limits.isEnough?.(headers, chunk) !== true) return
+          clearTimeout(timer)
+          call?.abort()
+          resolve({ status, headers, body: Buffer.concat(parts) })
           return
         }
         clearTimeout(timer)

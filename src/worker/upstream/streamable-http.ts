@@ -25,7 +25,10 @@ export class StreamableHttpUpstream implements Upstream {
       // Waits are bounded by the exchange, which knows a stream from a call.
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: config.connectTimeoutSeconds * 1_000 },
+      connect: {
+        timeout: config.connectTimeoutSeconds * 1_000,
+        rejectUnauthorized: !config.insecureTls,
+      },
     })
   }
 
@@ -119,7 +122,7 @@ function isBrokenConnection(error: Error): boolean {
 }
 
 function codeOf(error: Error): string {
-  return 'code' in error ? String(error.code) : ''
+  return 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 
 function toAdapterError(error: Error, started: boolean): AdapterError {
@@ -132,7 +135,7 @@ function toAdapterError(error: Error, started: boolean): AdapterError {
       { cause: error },
     )
   }
-  if (code.startsWith('HPE_')) {
+  if (error.name === 'HTTPParserError' || code.startsWith('HPE_')) {
     return new AdapterError(
       'ADAPTER_UPSTREAM_INVALID',
       `the upstream server's answer is not valid HTTP (${why})`,

@@ -174,7 +174,7 @@ function namesOf(request: ReceivedRequest): string[] {
   if (Array.isArray(request.json)) return ['batch']
   const { method, params } = asMessage(request.json)
   if (typeof method !== 'string') return ['response']
-  return params?.name === undefined ? [method] : [`${method} ${String(params.name)}`, method]
+  return typeof params?.name === 'string' ? [`${method} ${params.name}`, method] : [method]
 }
 
 function asMessage(json: unknown): Message {

@@ -1,0 +1,36 @@
+// `npm test`: everything that the tests need, then the tests. Arguments go to tap: `npm test -- build/test/e2e/newcomer.test.js`.
+
+import { spawn } from 'node:child_process'
+
+import {
+  ensureBuild,
+  ensureDependencies,
+  ensureProgram,
+  ensureTapPlugins,
+  ensureTestBuild,
+  packageProgram,
+  projectRoot,
+  runMain,
+} from './setup.mjs'
+
+await runMain(() => {
+  ensureDependencies()
+  ensureProgram('chromium', 'chromium')
+  ensureTapPlugins()
+  ensureTestBuild()
+  // The newcomer's test starts what `npm start` starts; compiled here, it is not compiled on that test's time.
+  ensureBuild()
+  const args = process.argv.slice(2)
+  // Some of the tests don't reach the coverage that all of them must.
+  if (args.some((arg) => !arg.startsWith('-'))) {
+    args.push('--allow-incomplete-coverage', '--allow-empty-coverage')
+  }
+  const tap = spawn(packageProgram('tap'), args, {
+    cwd: projectRoot,
+    stdio: 'inherit',
+  })
+  return new Promise((settle, reject) => {
+    tap.once('error', reject)
+    tap.once('close', (code) => settle(code ?? 1))
+  })
+})

@@ -1,0 +1,126 @@
+/**
+ * Writes the pieces of one answer at the client's pace. uWebSockets.js takes every piece, keeps what the socket does not, and then sends that only
+ * when it is called again: so a client that falls behind gets its backlog from here, and a push whenever its connection can take more.
+ */
+import type { HttpResponse } from './native.ts'
+
+/** Enough to learn from whether everything before it was sent, and so little that learning it again and again does not add up. */
+const PROBE_BYTES = 1_024
+
+/** A producer that was told to pause stops long before this; beyond it the client is given up. */
+const MAX_BACKLOG_BYTES = 67_108_864
+
+/** How the writer talks to whoever produces the pieces. */
+export interface WriterFlow {
+  /** Produce no more until `resume`. What is under way is still taken. */
+  pause(): void
+  resume(): void
+  /** More arrived after `pause` than may be held. */
+  overflow(): void
+}
+
+/** See the file comment. Stops being called when the response is over. */
+export class PacedWriter {
+  readonly #res: HttpResponse
+  readonly #flow: WriterFlow
+  /** Whether uWebSockets.js may be holding bytes: known only by the outcome of the next write. */
+  #behind = false
+  #paused = false
+  #backlog: Uint8Array[] = []
+  #backlogBytes = 0
+  #whenSent: (() => void) | undefined
+
+  constructor(res: HttpResponse, flow: WriterFlow) {
+    this.#res = res
+    this.#flow = flow
+  }
+
+  /** Writes a piece, or keeps it until the client has caught up. `writeHead` is called before the first one. */
+  write(piece: Uint8Array | string, writeHead: () => void): void {
+    if (this.#behind) {
+      this.#hold(typeof piece === 'string' ? Buffer.from(piece) : piece)
+      return
+    }
+    let sent = true
+    this.#res.cork(() => {
+      writeHead()
+      sent = this.#res.write(piece)
+    })
+    if (sent) return
+    this.#behind = true
+    this.#pause()
+  }
+
+  /** To be called whenever the connection can take more. */
+  writable(): void {
+    if (this.#backlog.length > 0) {
+      this.#push()
+      return
+    }
+    // What uWebSockets.js holds goes out when it is called, even with nothing to add.
+    this.#res.cork(() => {})
+    this.#resume()
+  }
+
+  /** Calls back, perhaps at once, when nothing is held here any more. What uWebSockets.js holds then goes out by itself once the response is ended. */
+  whenSent(callback: () => void): void {
+    if (this.#backlog.length === 0) callback()
+    else this.#whenSent = callback
+  }
+
+  #hold(piece: Uint8Array): void {
+    if (piece.byteLength === 0) return
+    this.#backlog.push(piece)
+    this.#backlogBytes += piece.byteLength
+    if (this.#backlogBytes > MAX_BACKLOG_BYTES && this.#backlog.length > 1) this.#flow.overflow()
+    else if (!this.#paused) this.#push()
+  }
+
+  #push(): void {
+    let caughtUp = false
+    this.#res.cork(() => {
+      caughtUp = this.#sendBacklog()
+    })
+    if (!caughtUp) this.#pause()
+    else {
+      this.#behind = false
+      this.#resume()
+    }
+    if (this.#backlog.length === 0) this.#whenSent?.()
+  }
+
+  /** Whether all of it was sent, and nothing is held anywhere. */
+  #sendBacklog(): boolean {
+    let index = 0
+    let flowing = true
+    while (flowing && index < this.#backlog.length) {
+      const piece = this.#backlog[index] ?? NOTHING
+      const probe = piece.subarray(0, PROBE_BYTES)
+      const rest = piece.subarray(PROBE_BYTES)
+      flowing = this.#res.write(probe)
+      this.#backlogBytes -= probe.byteLength
+      if (rest.byteLength > 0 && !flowing) this.#backlog[index] = rest
+      else {
+        if (rest.byteLength > 0) flowing = this.#res.write(rest)
+        this.#backlogBytes -= rest.byteLength
+        index++
+      }
+    }
+    this.#backlog.splice(0, index)
+    return flowing
+  }
+
+  #pause(): void {
+    if (this.#paused) return
+    this.#paused = true
+    this.#flow.pause()
+  }
+
+  #resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#flow.resume()
+  }
+}
+
+const NOTHING = new Uint8Array(0)

@@ -1,0 +1,21 @@
+// A key and a certificate that it signed itself, for localhost: made for these tests, trusted by nobody, valid for a hundred years.
+
+export const KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgRII+9FSyqoQnH+ty
+klckamCygKYuQA8iLE4zrgjAwKWhRANCAAT/dM2bbKm/5bANisjJ1BTQG+g9cAaK
+l8b75n2HXpcKZv/FOVzPvlyowg5oIIoT1eNGrI2xJaXgjWDUzJkHi0AH
+-----END PRIVATE KEY-----
+`
+
+export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUTcUSYp5pD9YqSu+wKEVi6Z74tAUwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjIwMzgwM1oYDzIxMjYxMDI5
+MjAzODAzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAT/dM2bbKm/5bANisjJ1BTQG+g9cAaKl8b75n2HXpcKZv/FOVzPvlyo
+wg5oIIoT1eNGrI2xJaXgjWDUzJkHi0AHo28wbTAdBgNVHQ4EFgQU2dVESYDNE9eu
+2vmwp3pYiPzpEYIwHwYDVR0jBBgwFoAU2dVESYDNE9eu2vmwp3pYiPzpEYIwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSAAwRQIgdfU7+2WEvz2o/Sq3qvwWWlKkIZaVeXl0Pb0Ltc/SNpsCIQCD
+vAW2YJJjz84Eip322wS65PCMu9LnRWSmc0sfmm75kQ==
+-----END CERTIFICATE-----
+`
