@@ -7,7 +7,6 @@ export const DEFAULTS = {
     port: 8932,
     log_level: 'warning',
     workers: null,
-    max_connections: null,
     max_message_bytes: 16 * 1024 * 1024,
     max_response_message_bytes: 64 * 1024 * 1024,
     shutdown_timeout_seconds: 10,

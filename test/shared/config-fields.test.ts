@@ -30,7 +30,6 @@ const SMALLEST = {
 const NUMBERS: readonly (readonly [path: string, min: number, max: number, nullable: boolean])[] = [
   ['core.port', 1, 65535, false],
   ['core.workers', 1, Infinity, true],
-  ['core.max_connections', 1, Infinity, true],
   ['core.max_message_bytes', 1, Infinity, false],
   ['core.max_response_message_bytes', 1, Infinity, false],
   ['core.shutdown_timeout_seconds', 1, Infinity, false],

@@ -54,10 +54,6 @@ export const coreSchema = section({
     .nullable()
     .default(null)
     .describe('Worker threads; null for one fewer than the processors available, at least 1.'),
-  max_connections: positive()
-    .nullable()
-    .default(null)
-    .describe('Client connections open at a time; null for no limit.'),
   max_message_bytes: byteSize({ min: 1 })
     .default(16 * 1024 ** 2)
     .describe('Largest JSON-RPC message accepted from a client.'),
