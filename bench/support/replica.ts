@@ -110,7 +110,6 @@ function configOf(options: ReplicaOptions, directory: string): object {
     core: {
       log_level: 'warning',
       allow_artifacts_download: true,
-      max_connections: 20_000,
       auth: {
         enabled: true,
         token: TOKEN,

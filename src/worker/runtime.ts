@@ -147,6 +147,7 @@ export class WorkerRuntime {
       case 'request.abort':
       case 'flow.pause':
       case 'flow.resume':
+      case 'flow.acknowledge':
         // A frame for an exchange that is over was under way when it ended.
         this.#exchanges.get(frame[1])?.receive(frame)
     }

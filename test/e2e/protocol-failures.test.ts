@@ -160,45 +160,46 @@ t.test('an answer that breaks off is seen as such', async (t) => {
 t.test(
   'a tool that says nothing for too long is cancelled upstream and answered with an error',
   async (t) => {
+    const cancelled = (id: unknown): Promise<void> =>
+      eventually('the upstream is told', () =>
+        upstream.requests('notifications/cancelled').some((request) => {
+          const { params } = request.json as { params: { requestId: unknown } } // requests() chose it by its method
+          return params.requestId === id
+        }),
+      )
     const silent = tool(() => {})
-    const message = callOf(quick, silent)
-    const answer = await quick.post(message)
-    t.equal(answer.status, 504)
-    t.match(answer.json(), { id: message.id, error: { code: 1504, message: /1 s/ } })
-    await eventually('the upstream is told', () =>
-      upstream.requests('notifications/cancelled').some((request) => {
-        const { params } = request.json as { params: { requestId: unknown } } // requests() chose it by its method
-        return params.requestId === message.id
-      }),
-    )
-    t.ok(upstream.requests(`tools/call ${silent}`)[0]?.isCut, 'and its connection is closed')
-
-    const stalls = tool(async (request, response) => {
+    const stalls = tool(async (_request, response) => {
       beginStream(response)
       for (let n = 0; n < 4; n++) {
         response.write(event({ jsonrpc: '2.0', method: 'notifications/progress', params: { n } }))
-        await delay(400)
+        await delay(300)
       }
       // and then nothing
-      idOf(request)
     })
-    const second = callOf(quick, stalls)
-    const stream = await quick.stream(second)
-    t.equal(await stream.ended, 'end')
-    t.match(messagesIn(stream.text()).at(-1), { id: second.id, error: { code: 1504 } })
-    t.match(stream.text(), '{"n":3}', 'progress had kept it going')
-
     const asks = tool(async (request, response) => {
       beginStream(response)
       response.write(event({ jsonrpc: '2.0', id: 1, method: 'elicitation/create', params: {} }))
       await delay(1_500)
       response.end(event({ jsonrpc: '2.0', id: idOf(request), result: { waited: true } }))
     })
-    t.match(
-      answerIn(await quick.call(asks)),
-      { result: { waited: true } },
-      'a person may take longer',
+    const [first, second] = [callOf(quick, silent), callOf(quick, stalls)]
+    const [answer, stream, asked] = await Promise.all([
+      quick.post(first),
+      quick.stream(second),
+      quick.call(asks),
+    ])
+    t.equal(answer.status, 504)
+    t.match(answer.json(), { id: first.id, error: { code: 1504, message: /1 s/ } })
+    await cancelled(first.id)
+    await eventually(
+      'and its connection is closed',
+      () => upstream.requests(`tools/call ${silent}`)[0]?.isCut === true,
     )
+    t.equal(await stream.ended, 'end')
+    t.match(messagesIn(stream.text()).at(-1), { id: second.id, error: { code: 1504 } })
+    t.match(stream.text(), '{"n":3}', 'progress had kept it going')
+    await cancelled(second.id)
+    t.match(answerIn(asked), { result: { waited: true } }, 'a person may take longer')
   },
 )
 
@@ -295,7 +296,7 @@ t.test('a slow reader of a large stream costs no memory and holds up nobody else
   for (let at = 0; at < sent; at += chunk.length) expected.update(chunk)
   t.equal(size, sent, 'every byte arrived')
   t.equal(received.digest('hex'), expected.digest('hex'), 'in its place')
-  t.ok(peak < 96 * MIB, `memory grew by ${Math.round(peak / MIB)} MiB`)
+  t.ok(peak < 128 * MIB, `memory grew by ${Math.round(peak / MIB)} MiB`)
 })
 
 t.test('nothing is left of thousands of calls, finished, failed or given up', async (t) => {

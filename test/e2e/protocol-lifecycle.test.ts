@@ -202,28 +202,31 @@ for (const [type, signals] of [
   ['disk', ['SIGTERM', 'SIGKILL']],
   ['memory', ['SIGTERM']],
 ] as const) {
-  t.test(`with ${type} state a session outlives ${signals.join(' and ')}, with its upstream session`, async (t) => {
-    const directory = await mkdtemp(join(tmpdir(), 'adapter-restart-'))
-    t.teardown(() => rm(directory, { recursive: true, force: true }))
-    const config = { core: { workers: 2 }, state_persistence: { type }, servers }
-    let replica = await startReplica({ config, directory })
-    t.teardown(() => replica.stop())
-    let session = await WireSession.open(`${replica.url}/mcp`)
-    const ended = await WireSession.open(`${replica.url}/mcp`)
-    await ended.delete()
-    const on = await whereOf(session)
-    for (const signal of signals) {
-      if (signal === 'SIGTERM') t.equal(await replica.stop(), 0)
-      else await replica.kill()
-      replica = await startReplica({ config, directory })
-      session = movedTo(replica, session)
-      t.equal(await whereOf(session), on, signal)
-      const gone = await movedTo(replica, ended).call('where')
-      t.equal(gone.status, 404, 'a deleted one stays deleted')
-    }
-    await session.delete()
-    await eventually('the upstream session ends', () => !upstream.sessions.has(String(on)))
-  })
+  t.test(
+    `with ${type} state a session outlives ${signals.join(' and ')}, with its upstream session`,
+    async (t) => {
+      const directory = await mkdtemp(join(tmpdir(), 'adapter-restart-'))
+      t.teardown(() => rm(directory, { recursive: true, force: true }))
+      const config = { core: { workers: 2 }, state_persistence: { type }, servers }
+      let replica = await startReplica({ config, directory })
+      t.teardown(() => replica.stop())
+      let session = await WireSession.open(`${replica.url}/mcp`)
+      const ended = await WireSession.open(`${replica.url}/mcp`)
+      await ended.delete()
+      const on = await whereOf(session)
+      for (const signal of signals) {
+        if (signal === 'SIGTERM') t.equal(await replica.stop(), 0)
+        else await replica.kill()
+        replica = await startReplica({ config, directory })
+        session = movedTo(replica, session)
+        t.equal(await whereOf(session), on, signal)
+        const gone = await movedTo(replica, ended).call('where')
+        t.equal(gone.status, 404, 'a deleted one stays deleted')
+      }
+      await session.delete()
+      await eventually('the upstream session ends', () => !upstream.sessions.has(String(on)))
+    },
+  )
 }
 
 const replica = await startReplica({ config: { core: { workers: 2 }, servers } })

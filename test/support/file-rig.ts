@@ -42,6 +42,7 @@ export class FileRig {
   readonly upstream: FileServer
   readonly workspace: string
   #replica: Replica
+  #nextId = 100
 
   private constructor(upstream: FileServer, workspace: string, replica: Replica) {
     this.upstream = upstream
@@ -129,7 +130,8 @@ export class FileRig {
     headers: Readonly<Record<string, string>> = {},
   ): Promise<McpAnswer> {
     const params = { name, arguments: args }
-    return this.post({ jsonrpc: '2.0', id: 7, method: 'tools/call', params }, sessionId, headers)
+    const id = this.#nextId++
+    return this.post({ jsonrpc: '2.0', id, method: 'tools/call', params }, sessionId, headers)
   }
 
   /** Whether a session that is well-behaved gets its call answered. */

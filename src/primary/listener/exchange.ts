@@ -27,6 +27,12 @@ const MAX_DRAINED_BYTES = 16_777_216
 /** uWebSockets.js cannot send a head without a body piece; an SSE comment is one that every client skips. */
 const SSE_COMMENT = ':\n\n'
 
+/** Largest whole body that is written together with its head, in characters of at most two bytes. */
+const MAX_CORKED_BYTES = 4_096
+
+/** A worker hears that its bytes have arrived each time this many have. */
+const ACKNOWLEDGE_BYTES = 262_144
+
 type Phase = 'awaiting' | 'streaming' | 'file' | 'done'
 
 /** See the file comment. Owns the uWebSockets.js response until it is done; after that every call is ignored. */
@@ -42,6 +48,7 @@ export class ListenerExchange implements PendingRequest {
   #lingering: LingeringAnswer | undefined
   #bodyEnded = false
   #readPaused = false
+  #unacknowledged = 0
   readonly #writer: PacedWriter
 
   /** `onDone` is called once, when the answer is complete or the connection is gone. */
@@ -98,6 +105,7 @@ export class ListenerExchange implements PendingRequest {
       case 'response.head':
         return this.#answer(frame[2], frame[3], frame[4], frame[5])
       case 'response.body':
+        this.#acknowledge(frame[2].byteLength)
         this.#write(frame[2])
         return false
       case 'response.end':
@@ -163,7 +171,7 @@ export class ListenerExchange implements PendingRequest {
     this.#phase = 'streaming'
     this.#head = { status, headers }
     if (body !== null) this.#write(body)
-    else if (isEventStream(headers)) this.#write(SSE_COMMENT)
+    else if (startsWithComment(headers)) this.#write(SSE_COMMENT)
     return false
   }
 
@@ -180,6 +188,14 @@ export class ListenerExchange implements PendingRequest {
 
   #write(body: Uint8Array | string): void {
     this.#writer.write(body, () => this.#writeHead())
+  }
+
+  /** Lets the worker send on: what it may have under way is limited, so that no queue between the threads grows. */
+  #acknowledge(bytes: number): void {
+    this.#unacknowledged += bytes
+    if (this.#unacknowledged < ACKNOWLEDGE_BYTES) return
+    this.#worker.send(['flow.acknowledge', this.#id, this.#unacknowledged])
+    this.#unacknowledged = 0
   }
 
   #writeHead(): void {
@@ -277,13 +293,19 @@ export function respond(
   body: Uint8Array | string,
   options: { headOnly: boolean; close: boolean },
 ): void {
+  let isLarge = false
   res.cork(() => {
     writeHead(res, status, headers)
     // RFC 9110 §8.6: no Content-Length with 204 and 304.
     if (status === 204 || status === 304) endWithoutBody(res, undefined, options.close)
     else if (options.headOnly) endWithoutBody(res, Buffer.byteLength(body), options.close)
-    else res.end(body, options.close)
+    else if (body.length <= MAX_CORKED_BYTES) res.end(body, options.close)
+    else {
+      if (options.close) res.writeHeader('connection', 'close')
+      isLarge = true
+    }
   })
+  if (isLarge) endLarge(res, typeof body === 'string' ? Buffer.from(body) : body)
 }
 
 /** Everything goes in as a header: with any argument, one of the builds announces a body of its own and waits for it. */
@@ -311,11 +333,38 @@ function retryHint(code: ErrorCode): HeaderList {
   return code === 'ADAPTER_STOPPING' || code === 'ADAPTER_OVERLOADED' ? ['retry-after', '1'] : []
 }
 
-function isEventStream(headers: HeaderList): boolean {
-  for (let i = 0; i < headers.length; i += 2) {
-    if (headers[i] === 'content-type') return (headers[i + 1] ?? '').startsWith('text/event-stream')
+/** Whether a comment may go first: in an event stream, unless its bytes are compressed. */
+function startsWithComment(headers: HeaderList): boolean {
+  const type = headerValue(headers, 'content-type')
+  return (
+    type?.startsWith('text/event-stream') === true &&
+    headerValue(headers, 'content-encoding') === undefined
+  )
+}
+
+function headerValue(headers: HeaderList, name: string): string | undefined {
+  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1]
+  return undefined
+}
+
+/**
+ * Ends a response with a body too large for uWebSockets.js's cork buffer (see `PacedWriter`): `tryEnd` leaves what it can't take with us.
+ */
+function endLarge(res: HttpResponse, body: Uint8Array): void {
+  let offset = res.getWriteOffset()
+  const start = offset
+  const send = (): boolean => {
+    let accepted = false
+    res.cork(() => {
+      ;[accepted] = res.tryEnd(body.subarray(offset - start), body.byteLength)
+    })
+    return accepted
   }
-  return false
+  res.onWritable((written) => {
+    offset = written
+    return send()
+  })
+  send()
 }
 
 /** Copies what uWebSockets.js lends. */

@@ -4,6 +4,12 @@
  */
 import type { HttpResponse } from './native.ts'
 
+/**
+ * Largest write inside one `cork`, in bytes: with the head it fits uWebSockets.js's buffer of 16 KiB. A larger one makes it flush that buffer first,
+ * and when the socket is full just then, it drops the bytes it was called with.
+ */
+const MAX_WRITE_BYTES = 8_192
+
 /** Enough to learn from whether everything before it was sent, and so little that learning it again and again does not add up. */
 const PROBE_BYTES = 1_024
 
@@ -38,6 +44,11 @@ export class PacedWriter {
   /** Writes a piece, or keeps it until the client has caught up. `writeHead` is called before the first one. */
   write(piece: Uint8Array | string, writeHead: () => void): void {
     if (this.#behind) {
+      this.#hold(typeof piece === 'string' ? Buffer.from(piece) : piece)
+      return
+    }
+    if (piece.length > MAX_WRITE_BYTES) {
+      this.#res.cork(writeHead)
       this.#hold(typeof piece === 'string' ? Buffer.from(piece) : piece)
       return
     }
@@ -77,34 +88,28 @@ export class PacedWriter {
   }
 
   #push(): void {
-    let caughtUp = false
-    this.#res.cork(() => {
-      caughtUp = this.#sendBacklog()
-    })
-    if (!caughtUp) this.#pause()
-    else {
-      this.#behind = false
-      this.#resume()
-    }
+    this.#behind = !this.#sendBacklog()
+    if (this.#behind) this.#pause()
+    else this.#resume()
     if (this.#backlog.length === 0) this.#whenSent?.()
   }
 
   /** Whether all of it was sent, and nothing is held anywhere. */
   #sendBacklog(): boolean {
     let index = 0
+    // After a stop, a small write first: it tells whether everything before it went out.
+    let size = this.#behind ? PROBE_BYTES : MAX_WRITE_BYTES
     let flowing = true
     while (flowing && index < this.#backlog.length) {
       const piece = this.#backlog[index] ?? NOTHING
-      const probe = piece.subarray(0, PROBE_BYTES)
-      const rest = piece.subarray(PROBE_BYTES)
-      flowing = this.#res.write(probe)
-      this.#backlogBytes -= probe.byteLength
-      if (rest.byteLength > 0 && !flowing) this.#backlog[index] = rest
-      else {
-        if (rest.byteLength > 0) flowing = this.#res.write(rest)
-        this.#backlogBytes -= rest.byteLength
-        index++
-      }
+      const part = piece.subarray(0, size)
+      size = MAX_WRITE_BYTES
+      this.#res.cork(() => {
+        flowing = this.#res.write(part)
+      })
+      this.#backlogBytes -= part.byteLength
+      if (part.byteLength < piece.byteLength) this.#backlog[index] = piece.subarray(part.byteLength)
+      else index++
     }
     this.#backlog.splice(0, index)
     return flowing

@@ -36,6 +36,8 @@ export type ToWorkerFrame =
   /** The client reads slowly: send no more `response.body` until `flow.resume`. What is under way still arrives. */
   | readonly [kind: 'flow.pause', requestId: number]
   | readonly [kind: 'flow.resume', requestId: number]
+  /** This many bytes of `response.body` have arrived: they do not count as under way any more. */
+  | readonly [kind: 'flow.acknowledge', requestId: number, bytes: number]
   /** Finish what runs within `graceMs`, close streams, then exit. */
   | readonly [kind: 'control.stop', graceMs: number]
 

@@ -19,6 +19,8 @@ export class FrameExchange implements Exchange {
   #held: { status: number; headers: HeaderList; body: Uint8Array | string | undefined } | undefined
   #open = true
   #flowing = true
+  /** Bytes of pieces that the primary has not acknowledged. */
+  #underWay = 0
   #bodyListener: BodyListener | undefined
   #early: Uint8Array[] = []
   #bodyEnded: boolean
@@ -90,7 +92,8 @@ export class FrameExchange implements Exchange {
     this.#sendHeld()
     const owned = ownBytes(chunk)
     this.#channel.send(['response.body', this.#id, owned], owned)
-    return this.#flowing
+    this.#underWay += owned.byteLength
+    return this.#mayWrite()
   }
 
   onDrain(listener: () => void): void {
@@ -156,8 +159,18 @@ export class FrameExchange implements Exchange {
         return
       case 'flow.resume':
         this.#flowing = true
-        this.#drainListener?.()
+        if (this.#mayWrite()) this.#drainListener?.()
+        return
+      case 'flow.acknowledge': {
+        const wasFull = !this.#mayWrite()
+        this.#underWay -= frame[2]
+        if (wasFull && this.#mayWrite()) this.#drainListener?.()
+      }
     }
+  }
+
+  #mayWrite(): boolean {
+    return this.#flowing && this.#underWay < MAX_UNDER_WAY_BYTES
   }
 
   /** A head waits for the end of its turn: most answers are complete by then, and travel as one frame and one write. */
@@ -183,6 +196,9 @@ export class FrameExchange implements Exchange {
     this.#onClosed()
   }
 }
+
+/** Pieces of one answer that may be between the threads at a time, in bytes; the primary acknowledges in steps of a quarter of it. */
+const MAX_UNDER_WAY_BYTES = 1_048_576
 
 /** Bodies up to this size cross as a string when that loses nothing, in bytes. */
 const STRING_BYTES = 16_384
