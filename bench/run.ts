@@ -1,6 +1,7 @@
 /** `npm run bench`: measures the adapter against its targets in one run and reports. It judges, and never fails because of a number. */
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -75,6 +76,8 @@ async function runAll(options: Options): Promise<Run> {
   const startedAt = performance.now()
   const environment = readEnvironment(options.isQuick ? 'quick (smaller sizes)' : 'full')
   const directory = await mkdtemp(join(tmpdir(), 'adapter-bench-'))
+  // Also when the run is interrupted; by then its children are ended.
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }))
   const upstreamEntry = fileURLToPath(new URL('./support/upstream.js', import.meta.url))
   const opened = await openBench({
     directory,
@@ -94,7 +97,6 @@ async function runAll(options: Options): Promise<Run> {
     }
   } finally {
     await opened.close()
-    await rm(directory, { recursive: true, force: true })
   }
   return { environment, findings, failed, seconds: (performance.now() - startedAt) / 1_000 }
 }

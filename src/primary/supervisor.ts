@@ -62,13 +62,15 @@ export class Supervisor {
 
   /** Resolves when the state thread and all workers are ready; rejects with the first failure, everything ended. */
   async start(): Promise<void> {
-    await this.#startState(this.#options.state)
+    // All threads load at the same time; what they ask of the store waits in its port. The first worker is ready only when it has cleared up after
+    // a crash, and no request comes before all are.
+    const state = this.#startState(this.#options.state)
     this.#store = new RemoteStore(this.#connectStore())
-    // The first worker clears up after a crash before any other may write.
-    await this.#startWorker(0, true)
-    await Promise.all(
-      this.#slots.slice(1).map((_slot, index) => this.#startWorker(index + 1, true)),
-    )
+    const workers = Promise.all(this.#slots.map((_slot, index) => this.#startWorker(index, true)))
+    // Where both fail, the store's reason is the one to tell.
+    workers.catch(() => undefined)
+    await state
+    await workers
   }
 
   /** The primary's own connection to the store, for health. */
@@ -176,7 +178,7 @@ export class Supervisor {
 
   #connectStore(): MessagePort {
     const { port1, port2 } = new MessageChannel()
-    this.#state?.postMessage({ kind: 'connect', port: port2 }, [port2])
+    this.#stateThread?.postMessage({ kind: 'connect', port: port2 }, [port2])
     return port1
   }
 

@@ -9,7 +9,6 @@ import { readSources } from './sources.ts'
 const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'uWebSockets.js': ['primary/listener/native.ts'],
   'uwebsockets-glibc227': ['primary/listener/native.ts'],
-  undici: ['worker/upstream/'],
   piscina: ['worker/files/digest-pool.ts'],
   '@fastify/busboy': ['worker/files/receive-body.ts'],
   libsql: ['shared/state/sql-database.ts'],

@@ -76,7 +76,7 @@ export class ListenerExchange implements PendingRequest {
   }
 
   /** Sends the request with its whole body. */
-  dispatchWhole(body: Uint8Array | null): void {
+  dispatchWhole(body: Uint8Array | string | null): void {
     this.#bodyEnded = true
     this.#sendHead(body, true)
   }
@@ -150,11 +150,11 @@ export class ListenerExchange implements PendingRequest {
     this.#answerWhole(status, headers, body)
   }
 
-  #sendHead(body: Uint8Array | null, complete: boolean): void {
+  #sendHead(body: Uint8Array | string | null, complete: boolean): void {
     const { route, serverIndex, method, target, headers } = this.#request
     this.#worker.send(
       ['request.head', this.#id, route, serverIndex, method, target, headers, body, complete],
-      body ?? undefined,
+      body instanceof Uint8Array ? body : undefined,
     )
   }
 

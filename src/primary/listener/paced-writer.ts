@@ -99,20 +99,29 @@ export class PacedWriter {
     let index = 0
     // After a stop, a small write first: it tells whether everything before it went out.
     let size = this.#behind ? PROBE_BYTES : MAX_WRITE_BYTES
-    let flowing = true
-    while (flowing && index < this.#backlog.length) {
+    while (index < this.#backlog.length) {
       const piece = this.#backlog[index] ?? NOTHING
       const part = piece.subarray(0, size)
       size = MAX_WRITE_BYTES
-      this.#res.cork(() => {
-        flowing = this.#res.write(part)
-      })
+      const isSent = this.#writeCorked(part)
       this.#backlogBytes -= part.byteLength
       if (part.byteLength < piece.byteLength) this.#backlog[index] = piece.subarray(part.byteLength)
       else index++
+      if (!isSent) {
+        this.#backlog.splice(0, index)
+        return false
+      }
     }
-    this.#backlog.splice(0, index)
-    return flowing
+    this.#backlog = []
+    return true
+  }
+
+  #writeCorked(part: Uint8Array): boolean {
+    let isSent = true
+    this.#res.cork(() => {
+      isSent = this.#res.write(part)
+    })
+    return isSent
   }
 
   #pause(): void {

@@ -1,6 +1,7 @@
 /** The listening socket: admits each request, then hands it to the worker that owns its session. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { ErrorCode } from '../../shared/errors.ts'
+import { cheapestBytes } from '../../shared/frames/channel.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Config } from '../../shared/config/config.ts'
 import { TokenCheck } from '../admission/credentials.ts'
@@ -294,11 +295,16 @@ export class Listener {
         else lingering = new LingeringAnswer(res, status, headers, body)
         return
       }
-      if (lent.byteLength > 0) parts.push(copyLent(lent))
-      if (!isLast) return
+      if (!isLast) {
+        if (lent.byteLength > 0) parts.push(copyLent(lent))
+        return
+      }
       isOver = true
       this.#bufferedBytes -= size
-      new ListenerExchange(res, worker, request, this.#leave).dispatchWhole(join(parts, size))
+      // Through a Buffer, which `cheapestBytes` never keeps: the memory is lent for this callback only.
+      const last = parts.length === 0 ? cheapestBytes(Buffer.from(lent)) : copyLent(lent)
+      const body = typeof last === 'string' ? last : join([...parts, last], size)
+      new ListenerExchange(res, worker, request, this.#leave).dispatchWhole(body)
     })
   }
 

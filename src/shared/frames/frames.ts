@@ -26,8 +26,8 @@ export type ToWorkerFrame =
       /** Path and query as received. */
       target: string,
       headers: HeaderList,
-      /** The whole body when `complete`, else null. */
-      body: Uint8Array | null,
+      /** The whole body when `complete`, else null. A string holds ASCII only. */
+      body: Uint8Array | string | null,
       complete: boolean,
     ]
   | readonly [kind: 'request.body', requestId: number, chunk: Uint8Array]

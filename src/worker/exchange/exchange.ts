@@ -10,8 +10,8 @@ export interface RequestHead {
   /** Path and query as received. */
   readonly target: string
   readonly headers: HeaderList
-  /** Present when the primary sent the body whole. */
-  readonly body: Uint8Array | null
+  /** Present when the primary sent the body whole; a string holds ASCII only. */
+  readonly body: Uint8Array | string | null
 }
 
 /** Receives a streamed request body. */

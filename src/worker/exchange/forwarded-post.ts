@@ -22,7 +22,7 @@ import { messageEvent } from './sse.ts'
 export interface ForwardedPostOptions {
   readonly exchange: Exchange
   readonly upstream: Upstream
-  readonly body: Uint8Array
+  readonly body: Uint8Array | string
   /** Builds the upstream headers; called again for a repetition, when the upstream's session id has changed. */
   readonly headers: () => HeaderList
   /** Ids of the requests in the body: on failure each gets an error. */

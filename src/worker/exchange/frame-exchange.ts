@@ -1,8 +1,7 @@
 /** An `Exchange` over frames: the worker's end of what `ListenerExchange` is on the primary. */
-import { isAscii } from 'node:buffer'
 import { close } from 'node:fs'
 
-import { ownBytes } from '../../shared/frames/channel.ts'
+import { cheapestBytes, ownBytes } from '../../shared/frames/channel.ts'
 import type { FrameChannel } from '../../shared/frames/channel.ts'
 import type { HeaderList, ToPrimaryFrame, ToWorkerFrame } from '../../shared/frames/frames.ts'
 import type { BodyListener, Exchange, RequestHead } from './exchange.ts'
@@ -49,7 +48,8 @@ export class FrameExchange implements Exchange {
     this.#bodyListener = listener
     const early = this.#early
     this.#early = []
-    if (this.request.body !== null) early.push(this.request.body)
+    const { body } = this.request
+    if (body !== null) early.push(typeof body === 'string' ? Buffer.from(body) : body)
     for (const chunk of early) listener.data(chunk)
     if (this.#bodyEnded) listener.end()
   }
@@ -68,7 +68,7 @@ export class FrameExchange implements Exchange {
 
   respond(status: number, headers: HeaderList, body: Uint8Array | string | null = null): void {
     if (!this.#open) return
-    const cheapest = body instanceof Uint8Array ? asCheapest(body) : body
+    const cheapest = body instanceof Uint8Array ? cheapestBytes(body) : body
     this.#channel.send(
       ['response.head', this.#id, status, headers, cheapest, true],
       cheapest instanceof Uint8Array ? cheapest : undefined,
@@ -86,7 +86,7 @@ export class FrameExchange implements Exchange {
     if (!this.#open) return true
     const held = this.#held
     if (held !== undefined && held.body === undefined) {
-      held.body = asCheapest(chunk)
+      held.body = cheapestBytes(chunk)
       return this.#flowing
     }
     this.#sendHeld()
@@ -199,12 +199,3 @@ export class FrameExchange implements Exchange {
 
 /** Pieces of one answer that may be between the threads at a time, in bytes; the primary acknowledges in steps of a quarter of it. */
 const MAX_UNDER_WAY_BYTES = 1_048_576
-
-/** Bodies up to this size cross as a string when that loses nothing, in bytes. */
-const STRING_BYTES = 16_384
-
-/** ASCII crosses a MessagePort cheaper as a string than as bytes: no buffer is made on either side. */
-function asCheapest(chunk: Uint8Array): Uint8Array | string {
-  if (chunk.byteLength > STRING_BYTES || !isAscii(chunk)) return ownBytes(chunk)
-  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString('latin1')
-}

@@ -24,7 +24,7 @@ const TIMEOUT_MS = 60_000
 export interface InitializePostOptions {
   readonly exchange: Exchange
   readonly request: Extract<Message, { kind: 'request' }>
-  readonly body: Uint8Array
+  readonly body: Uint8Array | string
   readonly server: ServerConfig
   readonly config: Config
   readonly upstream: Upstream

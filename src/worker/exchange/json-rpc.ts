@@ -47,7 +47,7 @@ const CLOSE_OBJECT = 0x7d
 const MAX_BATCH = 100
 
 /** Parses a body. Throws `AdapterError` that says what is wrong with it. */
-export function readEnvelope(body: Uint8Array): Envelope {
+export function readEnvelope(body: Uint8Array | string): Envelope {
   const value = parseJson(body)
   if (!Array.isArray(value)) return { isBatch: false, messages: [readMessage(value)] }
   if (value.length === 0)
@@ -62,12 +62,18 @@ export function readEnvelope(body: Uint8Array): Envelope {
   return { isBatch: true, messages }
 }
 
-/** Parses bytes that must be JSON in UTF-8. Throws `AdapterError`. */
-export function parseJson(body: Uint8Array): unknown {
+/** Parses bytes that must be JSON in UTF-8, or the same as a string. Throws `AdapterError`. */
+export function parseJson(body: Uint8Array | string): unknown {
+  // A body that crossed as a string was small and ASCII.
+  if (typeof body === 'string') return parseText(body)
   if (!isUtf8(body)) throw new AdapterError('ADAPTER_PARSE_ERROR', 'the body is not valid UTF-8')
   if (body.byteLength > UNCHECKED_BYTES) refuseBomb(body)
+  return parseText(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'))
+}
+
+function parseText(text: string): unknown {
   try {
-    return JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'))
+    return JSON.parse(text)
   } catch (error) {
     throw new AdapterError('ADAPTER_PARSE_ERROR', 'the body is not valid JSON', { cause: error })
   }

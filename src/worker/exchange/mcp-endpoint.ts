@@ -78,7 +78,7 @@ export class McpEndpoint {
 
   #post(exchange: Exchange): void {
     const { request } = exchange
-    const body = request.body ?? new Uint8Array(0)
+    const body = request.body ?? ''
     let envelope: Envelope | undefined
     try {
       refuseEncoding(exchange)
@@ -152,7 +152,12 @@ export class McpEndpoint {
     return session
   }
 
-  #postInSession(exchange: Exchange, session: Session, envelope: Envelope, body: Uint8Array): void {
+  #postInSession(
+    exchange: Exchange,
+    session: Session,
+    envelope: Envelope,
+    body: Uint8Array | string,
+  ): void {
     const requests = envelope.messages.filter((message) => message.kind === 'request')
     if (requests.length > 0) {
       const limit = this.#options.config.sessions.maxInFlightPerSession
@@ -194,7 +199,7 @@ export class McpEndpoint {
     exchange: Exchange,
     session: Session,
     envelope: Envelope,
-    body: Uint8Array,
+    body: Uint8Array | string,
     requests: readonly Extract<Message, { kind: 'request' }>[],
     done: () => void,
   ): Promise<void> {
@@ -254,7 +259,7 @@ export class McpEndpoint {
     session: Session,
     sending: {
       requests: readonly Extract<Message, { kind: 'request' }>[]
-      body: Uint8Array
+      body: Uint8Array | string
       rewrites: Map<string, PendingRewrite>
       locals: readonly JsonObject[]
       done: () => void
@@ -312,7 +317,7 @@ export class McpEndpoint {
     return seconds === null ? null : seconds * 1_000
   }
 
-  #postStateless(exchange: Exchange, message: Message, body: Uint8Array): void {
+  #postStateless(exchange: Exchange, message: Message, body: Uint8Array | string): void {
     const { server, upstream, config } = this.#options
     const requests = message.kind === 'request' ? [message] : []
     const [request] = requests

@@ -6,7 +6,8 @@ import type { HeaderList } from '../../shared/frames/frames.ts'
 export interface UpstreamRequest {
   readonly method: 'POST' | 'GET' | 'DELETE'
   readonly headers: HeaderList
-  readonly body: Uint8Array | null
+  /** A string holds ASCII only, and nothing but its bytes is sent. */
+  readonly body: Uint8Array | string | null
   /** Whether it may be sent again when a reused connection broke before any byte of an answer came: only for requests that change nothing. */
   readonly isSafe: boolean
 }

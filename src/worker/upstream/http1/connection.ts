@@ -130,7 +130,8 @@ export class Connection implements Carrier {
     this.#parser.begin(call)
     this.#isWritten = true
     if (call.isPaused) socket.pause()
-    if (body === null) socket.write(head)
+    if (typeof head === 'string') socket.write(head, 'latin1')
+    else if (body === null) socket.write(head)
     else {
       socket.cork()
       socket.write(head)

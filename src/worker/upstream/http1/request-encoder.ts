@@ -6,8 +6,8 @@ import { invalidHeader } from './http1-errors.ts'
 
 /** A request ready to be written. */
 export interface EncodedRequest {
-  /** The head, with the body behind it when that is small. */
-  readonly head: Buffer
+  /** The head, with the body behind it when that is small. A string holds Latin-1. */
+  readonly head: Buffer | string
   /** A body that is too large to be worth copying. */
   readonly body: Uint8Array | null
   /** Whether the request asks the server to close the connection. */
@@ -70,7 +70,10 @@ export class RequestEncoder {
     }
     if (!hasHost) head += this.#host
     if (closes) head += 'connection: close\r\n'
-    if (body !== null || method === 'POST') head += `content-length: ${body?.byteLength ?? 0}\r\n`
+    // A body that is a string is ASCII: as many characters as bytes.
+    const length = typeof body === 'string' ? body.length : (body?.byteLength ?? 0)
+    if (body !== null || method === 'POST') head += `content-length: ${length}\r\n`
+    if (typeof body === 'string') return { head: `${head}\r\n${body}`, body: null, closes }
     return { ...joined(`${head}\r\n`, body), closes }
   }
 
