@@ -37,6 +37,8 @@ export function watchResident(rootPid: number): { stop(): number } {
     peak = Math.max(peak, residentBytes(rootPid))
   }
   const timer = setInterval(look, 50)
+  // What is watched may fail without anybody coming back to stop this.
+  timer.unref()
   return {
     stop: () => {
       clearInterval(timer)

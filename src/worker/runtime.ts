@@ -15,7 +15,7 @@ import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
-import { reconcile } from './maintenance/reconciliation.ts'
+import { clearUp } from './maintenance/start-up.ts'
 import { Sweeper } from './maintenance/sweeper.ts'
 import { Handshake } from './session/handshake.ts'
 import { SessionRegistry } from './session/registry.ts'
@@ -225,25 +225,9 @@ export class WorkerRuntime {
 
   /** What a crash may have left: open reservations, half-written files, files without a record, or records lost while files stayed. */
   async #clearUp(): Promise<void> {
-    const { store, files, digests, config } = this.#services
-    for (const ref of await store.recoverAfterCrash()) {
-      // A handful at most: what was under way at the crash.
-      await files.removeItem(ref)
-    }
-    const { mode, legacyServerId } = config.statePersistence.reconciliation
-    // A store that was emptied on purpose is not filled again from the files, unless that was asked for too.
-    const isRefreshed = config.statePersistence.refreshOnStartup && mode === 'if_empty'
-    const report = await reconcile({
-      mode: isRefreshed ? 'disabled' : mode,
-      store,
-      files,
-      digests,
-      serverIds: config.servers.map((server) => server.id),
-      legacyServerId,
-    })
+    const report = await clearUp({ ...this.#services, sweeper: this.#sweeper })
     if (report.outcome === 'done' && report.sessions > 0)
       this.#parts.log.info(report, 'state was rebuilt from the files')
-    await this.#sweeper.runOnce({ orphanGraceMs: 0 })
   }
 
   #createSweeper(): Sweeper {

@@ -294,6 +294,19 @@ t.test('an upstream may answer the new initialize as a stream that it keeps open
   await session.delete()
 })
 
+t.test('a new upstream session whose handshake breaks off is ended and not used', async (t) => {
+  const session = await WireSession.open(scriptedUrl)
+  upstream.sessions.clear()
+  upstream.scripts.set('notifications/initialized', (_request, response) => {
+    response.destroy()
+  })
+  t.equal((await session.call('any')).status, 502)
+  await eventually('it is ended', () => upstream.sessions.size === 0)
+  upstream.scripts.delete('notifications/initialized')
+  t.equal((await session.call('any')).status, 200, 'the next call makes a whole one')
+  await session.delete()
+})
+
 t.test('an upstream that does not open the session again is a clear error', async (t) => {
   const refusals: readonly [status: number, body: string, expected: number][] = [
     [

@@ -290,6 +290,16 @@ t.test('a batch may mix wrapped, helper and other calls and notifications', asyn
   await session.delete()
 })
 
+t.test('a call that the upstream could take for another one is refused', async (t) => {
+  const session = await WireSession.open(url)
+  const call = JSON.stringify(session.message('tools/call', { name: 'plain' }))
+  for (const keys of ['"name":"hidden","name"', '"Name":"hidden","name"']) {
+    const answer = await session.post(call.replace('"name"', keys))
+    t.match([answer.status, answer.json()], [400, { error: { code: -32600 } }], answer.body)
+  }
+  await session.delete()
+})
+
 t.test(
   'listings are completed in JSON and in event streams, and hide what is disabled',
   async (t) => {

@@ -1,10 +1,11 @@
 /** Names, media types, and the file store on a real directory with hostile neighbours. */
 /* oxlint-disable no-await-in-loop -- tests do one thing after another */
 import { execFileSync } from 'node:child_process'
-import { closeSync, readSync } from 'node:fs'
+import { closeSync, readlinkSync, readSync } from 'node:fs'
 import {
   mkdir,
   mkdtemp,
+  open,
   readdir,
   readFile,
   rename,
@@ -13,6 +14,7 @@ import {
   symlink,
   utimes,
   writeFile,
+  type FileHandle,
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
@@ -139,6 +141,50 @@ t.test('a published file is there whole under its name alone', async (t) => {
   t.ok(Math.abs(item.mtimeMs - Date.now()) < 60_000)
   await item.handle.close()
 })
+
+/** Directories that `work` syncs, relative to `base`. */
+async function syncedBy(base: string, work: () => Promise<unknown>): Promise<string[]> {
+  const handle = await open(base)
+  // The prototype of a handle has the methods of handles.
+  const prototype = Object.getPrototypeOf(handle) as FileHandle
+  await handle.close()
+  const synced: string[] = []
+  const original = Reflect.get(prototype, 'sync')
+  prototype.sync = function (this: FileHandle) {
+    synced.push(relative(base, readlinkSync(`/proc/self/fd/${this.fd}`)))
+    return original.call(this)
+  }
+  try {
+    await work()
+  } finally {
+    prototype.sync = original
+  }
+  return synced.toSorted()
+}
+
+t.test(
+  'new directories are synced into their parents, each once',
+  { skip: process.platform !== 'linux' },
+  async (t) => {
+    const { files, ref } = await fixture(t)
+    const base = dirname(files.root)
+    const session = `root/sessions/srv/${ref.sessionId}`
+    const first = await syncedBy(base, () => files.createItemDir(ref))
+    t.same(first, ['', 'root', 'root/sessions', 'root/sessions/srv', session, `${session}/uploads`])
+    const second = { ...ref, id: mintUploadId() }
+    const next = await syncedBy(base, () => files.createItemDir(second))
+    t.same(next, [`${session}/uploads`])
+    t.same(await syncedBy(base, () => files.createItemDir(second)), [], 'nothing new')
+    const hasty = new FileStore({ root: files.root, atomicWrites: false })
+    const loose = { ...ref, id: mintUploadId() }
+    t.same(await syncedBy(base, () => hasty.createItemDir(loose)), [])
+    const linked = `${files.root}-link`
+    await symlink(files.root, linked)
+    const throughLink = new FileStore({ root: linked, atomicWrites: true })
+    await rm(join(files.root, 'sessions'), { recursive: true })
+    t.ok((await syncedBy(base, () => throughLink.createItemDir(ref))).includes('root'))
+  },
+)
 
 t.test('a raw descriptor reads the file and is the callers to close', async (t) => {
   const { files, ref } = await fixture(t)

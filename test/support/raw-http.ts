@@ -64,6 +64,25 @@ export class RawConnection {
     return sentBytes
   }
 
+  /** From here on reads at most so many bytes 50 times a second, and keeps none of them. */
+  readSlowly(bytesPerTick: number): { readonly readBytes: number; stop(): void } {
+    const { socket } = this
+    socket.removeAllListeners('data')
+    socket.pause()
+    let readBytes = 0
+    const timer = setInterval(() => {
+      if (bytesPerTick === 0) return
+      const piece: unknown = socket.read(Math.min(bytesPerTick, socket.readableLength))
+      if (Buffer.isBuffer(piece)) readBytes += piece.byteLength
+    }, 20)
+    return {
+      get readBytes() {
+        return readBytes
+      },
+      stop: () => clearInterval(timer),
+    }
+  }
+
   /** The complete answers so far. */
   responses(): RawResponse[] {
     return parseResponses(this.text, this.headOnly)

@@ -94,6 +94,57 @@ t.test('hostile text can not hold the thread up', async (t) => {
   t.ok(performance.now() - started < 15_000, `${performance.now() - started} ms`)
 })
 
+t.test('hostile repetitions are scanned in linear time, wherever they stand', async (t) => {
+  const shapes = [
+    `](${' '.repeat(250_000)}`,
+    `](${'\t '.repeat(100_000)}"`,
+    '](<)'.repeat(60_000),
+    `](${'(a)'.repeat(80_000)}`,
+    '](a<)'.repeat(50_000),
+    `/${'.'.repeat(250_000)}a`,
+    `/${'.'.repeat(4_000)}a\n`.repeat(60),
+    '(a'.repeat(125_000),
+    `${'('.repeat(254)}/ `.repeat(900),
+    `${'*'.repeat(250_000)}/`,
+  ]
+  const { context } = await openFixture(t, { adapters: [locating('regex')] })
+  for (const shape of shapes) {
+    t.match(await callWithText(context, 'make', shape), { isError: true }, shape.slice(0, 20))
+  }
+  const adapters = [locating('structured', { output_path_key: 'x' })]
+  const other = await openFixture(t, { adapters })
+  for (const shape of [...shapes, `/${'. '.repeat(500_000)}a`, `/${')'.repeat(1_000_000)}a`]) {
+    const call = await prepared(other.context, 'make', {})
+    const { result } = await call.finish({ content: [], structuredContent: { x: `/${shape}` } })
+    t.match(result, { isError: true }, shape.slice(0, 20))
+  }
+})
+
+t.test('a link’s target is taken with brackets, blanks, titles and parentheses', async (t) => {
+  const { context, write } = await openFixture(t, { adapters: [locating('regex')] })
+  await write('workspace/a b (1).png', PNG)
+  for (const text of [
+    '[x]( \t a b (1).png  )',
+    '[x](<a b (1).png> "A title")',
+    '[x](a b (1).png "A title")',
+    '[x](none (2).png)[y](a b (1).png)',
+    '[x](never closed [y](a b (1).png)',
+  ]) {
+    const meta = artifactMeta(await callWithText(context, 'make', text))
+    t.match(meta, { filename: 'a b (1).png' }, text)
+  }
+})
+
+t.test('an embedded file with an endless address gets a plain name', async (t) => {
+  const { context } = await openFixture(t, { adapters: [locating('embedded')] })
+  const call = await prepared(context, 'make', {})
+  const uri = `x://h/${'.'.repeat(500_000)}a`
+  const { result } = await call.finish({
+    content: [{ type: 'resource', resource: { uri, text: 'x', mimeType: 'text/plain' } }],
+  })
+  t.match(artifactMeta(result), { filename: 'artifact.txt' })
+})
+
 t.test('configured patterns are tried with all their matches until one is a file', async (t) => {
   const { context, write } = await openFixture(t, {
     adapters: [

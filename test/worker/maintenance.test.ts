@@ -1,105 +1,20 @@
 /** What maintenance removes, what it must never touch, and what a lost state database gets back. */
 /* oxlint-disable no-await-in-loop -- tests do one thing after another */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import t, { type Test } from 'tap'
 
 import { StoreUnavailableError } from '../../src/shared/errors.ts'
-import { FileStore } from '../../src/shared/files/file-store.ts'
-import { mintArtifactId, mintSessionId, mintUploadId } from '../../src/shared/ids.ts'
-import type {
-  FileRef,
-  SessionKey,
-  SessionRecord,
-  UploadRecord,
-} from '../../src/shared/state/records.ts'
-import type { StateStore, StorePolicy } from '../../src/shared/state/store.ts'
+import { mintArtifactId, mintSessionId } from '../../src/shared/ids.ts'
 import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
 import {
   reconcile,
   type ReconciliationOptions,
 } from '../../src/worker/maintenance/reconciliation.ts'
-import { Sweeper, type SweeperOptions } from '../../src/worker/maintenance/sweeper.ts'
-import { eventually, openTestStore, sessionRecord, tempRoot, tree } from './files-fixture.ts'
-
-const MINUTE = 60_000
-const sha256 = (content: string) => createHash('sha256').update(content).digest('hex')
-
-interface Rig {
-  readonly files: FileStore
-  readonly store: StateStore
-  readonly ended: SessionRecord[]
-  advance(ms: number): void
-  sweeper(options?: Partial<SweeperOptions>): Sweeper
-}
-
-async function startRig(t: Test, policy: Partial<StorePolicy> = {}): Promise<Rig> {
-  let nowMs = Date.now()
-  const files = new FileStore({ root: await tempRoot(t), atomicWrites: true })
-  const store = openTestStore(t, policy, () => nowMs)
-  const ended: SessionRecord[] = []
-  return {
-    files,
-    store,
-    ended,
-    advance: (ms) => (nowMs += ms),
-    sweeper: (options = {}) => {
-      const sweeper = new Sweeper({
-        store,
-        files,
-        intervalMs: null,
-        orphans: { enabled: true, graceMs: 5 * MINUTE },
-        aliveSessions: () => [],
-        onSessionsEnded: (records) => void ended.push(...records),
-        ...options,
-      })
-      t.teardown(() => sweeper.stop())
-      return sweeper
-    },
-  }
-}
-
-/** Puts a file of a given age on disk, without a record. */
-async function place(
-  files: FileStore,
-  ref: FileRef,
-  name: string,
-  ageMs = 0,
-  content = 'x',
-): Promise<string> {
-  const directory = await files.createItemDir(ref)
-  const path = join(directory, name)
-  await writeFile(path, content)
-  const then = new Date(Date.now() - ageMs)
-  await utimes(path, then, then)
-  for (let parent = directory; parent.length > files.root.length; parent = dirname(parent)) {
-    await utimes(parent, then, then)
-  }
-  return path
-}
-
-function uploadRef(key: SessionKey): FileRef {
-  const { serverId, sessionId } = key
-  return { serverId, sessionId, kind: 'uploads', id: mintUploadId() }
-}
-
-async function commitUpload(rig: Rig, key: SessionKey, name = 'a.txt'): Promise<UploadRecord> {
-  const uploadId = mintUploadId()
-  await place(rig.files, { ...uploadRef(key), id: uploadId }, name, 60 * MINUTE)
-  const record = {
-    uploadId,
-    filename: name,
-    mimeType: 'text/plain',
-    sizeBytes: 1,
-    sha256: sha256('x'),
-    createdAtMs: Date.now(),
-  }
-  const reserved = await rig.store.reserveBytes(key, 1)
-  if (reserved.ok) await rig.store.commitUploads(key, reserved.reservationId, [record])
-  return record
-}
+import { eventually, sessionRecord, tempRoot, tree } from './files-fixture.ts'
+import { commitUpload, MINUTE, place, sha256, startRig, uploadRef } from './maintenance-fixture.ts'
 
 t.test(
   'expired items and sessions go from the store and from disk, and their ends are told',

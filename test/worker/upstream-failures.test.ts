@@ -248,6 +248,14 @@ t.test('a listener that throws fails its own call', async (t) => {
     t.notMatch(answer.errors[0]?.message, /a bug/)
     t.equal(answer.ends, 0)
   }
+  const atEnd = new Witness({
+    end: () => {
+      throw new Error('a bug')
+    },
+  })
+  client.call(post(), atEnd)
+  await eventually('it is told', () => atEnd.errors.length === 1)
+  t.equal(atEnd.code, 'ADAPTER_INTERNAL')
   t.equal((await ask(client)).ends, 1)
   await eventually('their connections are closed', () => server.open() === 1)
 })

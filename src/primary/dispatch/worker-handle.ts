@@ -61,6 +61,11 @@ export class WorkerHandle {
     this.#channel.send(frame, payload)
   }
 
+  /** Calls back at the end of this turn, before what was sent in it leaves. */
+  beforeFlush(callback: () => void): void {
+    this.#channel.beforeFlush(callback)
+  }
+
   /** The client is gone: tells the worker and forgets the request. */
   abort(requestId: number): void {
     if (this.#pending.delete(requestId)) this.#channel.send(['request.abort', requestId])
@@ -91,7 +96,8 @@ export class WorkerHandle {
       case 'response.reset':
       case 'response.file':
       case 'flow.pause':
-      case 'flow.resume': {
+      case 'flow.resume':
+      case 'flow.acknowledge': {
         const request = this.#pending.get(frame[1])
         if (request === undefined) {
           // The client went away while the frame was under way; an open file would leak.

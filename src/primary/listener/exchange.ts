@@ -1,12 +1,12 @@
 /** One client exchange on the listening side: takes the body in at the worker's pace and writes the answer at the client's. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { ErrorCode } from '../../shared/errors.ts'
-import { ownBytes } from '../../shared/frames/channel.ts'
 import type { HeaderList, RouteKind } from '../../shared/frames/frames.ts'
 import type { PendingRequest, ResponseFrame, WorkerHandle } from '../dispatch/worker-handle.ts'
 import { FileSender } from './file-sender.ts'
 import { LingeringAnswer } from './lingering-answer.ts'
 import type { HttpResponse } from './native.ts'
+import { BodyBuffer } from './body-buffer.ts'
 import { PacedWriter } from './paced-writer.ts'
 import { writeHead } from './response-head.ts'
 
@@ -30,6 +30,12 @@ const SSE_COMMENT = ':\n\n'
 /** Largest whole body that is written together with its head, in characters of at most two bytes. */
 const MAX_CORKED_BYTES = 4_096
 
+/** A body is handed on in pieces of about this size. */
+const FRAME_BYTES = 65_536
+
+/** Bytes of a request's body that may be on their way to the worker. */
+const MAX_UNDER_WAY_BYTES = 1_048_576
+
 /** A worker hears that its bytes have arrived each time this many have. */
 const ACKNOWLEDGE_BYTES = 262_144
 
@@ -47,7 +53,12 @@ export class ListenerExchange implements PendingRequest {
   #file: FileSender | undefined
   #lingering: LingeringAnswer | undefined
   #bodyEnded = false
+  readonly #collected = new BodyBuffer()
   #readPaused = false
+  /** Bytes of the request's body that the worker has not taken in. */
+  #underWay = 0
+  #isHeld = false
+  #largeIsOpen = false
   #unacknowledged = 0
   readonly #writer: PacedWriter
 
@@ -87,16 +98,38 @@ export class ListenerExchange implements PendingRequest {
     this.#res.onData((lent, isLast) => {
       this.#lingering?.take(lent.byteLength, isLast)
       if (this.#phase === 'done') return
-      if (lent.byteLength > 0) {
-        // The buffer is lent for this callback only.
-        const chunk = new Uint8Array(lent.slice(0))
-        this.#worker.send(['request.body', this.#id, chunk], chunk)
-      }
+      this.#takeIn(lent)
       if (isLast) {
+        this.#sendCollected()
         this.#bodyEnded = true
         this.#worker.send(['request.end', this.#id])
       }
     })
+  }
+
+  /** Copies what is lent for this callback only. Small pieces are collected to the end of the turn: a frame costs more than it may hold. */
+  #takeIn(lent: ArrayBuffer): void {
+    if (lent.byteLength === 0) return
+    if (this.#collected.length === 0) this.#worker.beforeFlush(this.#sendCollected)
+    this.#collected.append(new Uint8Array(lent))
+    if (this.#collected.length >= FRAME_BYTES) this.#sendCollected()
+  }
+
+  readonly #sendCollected = (): void => {
+    if (this.#phase === 'done' || this.#collected.length === 0) return
+    const chunk = this.#collected.take()
+    this.#underWay += chunk.byteLength
+    this.#worker.send(['request.body', this.#id, chunk], chunk)
+    this.#holdOrRead()
+  }
+
+  /** Reads from the client only while the worker wants more and has taken in what it was sent. */
+  #holdOrRead(): void {
+    const mustHold = this.#readPaused || this.#underWay > MAX_UNDER_WAY_BYTES
+    if (mustHold === this.#isHeld) return
+    this.#isHeld = mustHold
+    if (mustHold) this.#res.pause()
+    else this.#res.resume()
   }
 
   receive(frame: ResponseFrame): boolean {
@@ -124,10 +157,15 @@ export class ListenerExchange implements PendingRequest {
         )
       case 'flow.pause':
         this.#readPaused = true
-        this.#res.pause()
+        this.#holdOrRead()
         return false
       case 'flow.resume':
-        this.#resumeReading()
+        this.#readPaused = false
+        this.#holdOrRead()
+        return false
+      case 'flow.acknowledge':
+        this.#underWay -= frame[2]
+        this.#holdOrRead()
         return false
     }
   }
@@ -177,13 +215,26 @@ export class ListenerExchange implements PendingRequest {
 
   #answerWhole(status: number, headers: HeaderList, body: Uint8Array | string): void {
     this.#resumeReading()
-    this.#finish()
+    this.#phase = 'done'
     if (this.#bodyEnded || body.length === 0 || canDrain(this.#request.contentLength)) {
-      respond(this.#res, status, headers, body, {
+      const isSent = respond(this.#res, status, headers, body, {
         headOnly: this.#request.method === 'HEAD',
         close: this.#mustClose(),
+        onSent: () => this.#largeSent(),
       })
-    } else this.#lingering = new LingeringAnswer(this.#res, status, headers, body)
+      if (isSent) this.#onDone()
+      else this.#largeIsOpen = true
+      return
+    }
+    this.#lingering = new LingeringAnswer(this.#res, status, headers, body)
+    this.#onDone()
+  }
+
+  /** A large answer counts as in hand until it has left, or the client has. */
+  #largeSent(): void {
+    if (!this.#largeIsOpen) return
+    this.#largeIsOpen = false
+    this.#onDone()
   }
 
   #write(body: Uint8Array | string): void {
@@ -251,6 +302,7 @@ export class ListenerExchange implements PendingRequest {
 
   #aborted(): void {
     this.#lingering?.abort()
+    this.#largeSent()
     if (this.#phase === 'done') return
     this.#file?.abort()
     this.#finish()
@@ -268,9 +320,9 @@ export class ListenerExchange implements PendingRequest {
 
   /** Reading is paused for the connection, not for the request: left paused, the connection would never see its next request. */
   #resumeReading(): void {
-    if (!this.#readPaused) return
     this.#readPaused = false
-    this.#res.resume()
+    this.#underWay = 0
+    this.#holdOrRead()
   }
 
   #finish(): void {
@@ -285,14 +337,14 @@ export function canDrain(contentLength: number): boolean {
   return contentLength >= 0 && contentLength <= MAX_DRAINED_BYTES
 }
 
-/** Writes a whole answer. `headOnly`: to a HEAD request, which gets no body (RFC 9110 §9.3.2). `close` ends the connection after it. */
+/** Writes a whole answer; true when it has left or will by itself, false when `onSent` tells so later. `headOnly`: to a HEAD request, which gets no body (RFC 9110 §9.3.2). `close` ends the connection after it. */
 export function respond(
   res: HttpResponse,
   status: number,
   headers: HeaderList,
   body: Uint8Array | string,
-  options: { headOnly: boolean; close: boolean },
-): void {
+  options: { headOnly: boolean; close: boolean; onSent?: () => void },
+): boolean {
   let isLarge = false
   res.cork(() => {
     writeHead(res, status, headers)
@@ -305,7 +357,12 @@ export function respond(
       isLarge = true
     }
   })
-  if (isLarge) endLarge(res, typeof body === 'string' ? Buffer.from(body) : body)
+  if (!isLarge) return true
+  return endLarge(
+    res,
+    typeof body === 'string' ? Buffer.from(body) : body,
+    options.onSent ?? (() => {}),
+  )
 }
 
 /** Everything goes in as a header: with any argument, one of the builds announces a body of its own and waits for it. */
@@ -350,24 +407,23 @@ function headerValue(headers: HeaderList, name: string): string | undefined {
 /**
  * Ends a response with a body too large for uWebSockets.js's cork buffer (see `PacedWriter`): `tryEnd` leaves what it can't take with us.
  */
-function endLarge(res: HttpResponse, body: Uint8Array): void {
+function endLarge(res: HttpResponse, body: Uint8Array, onSent: () => void): boolean {
   let offset = res.getWriteOffset()
   const start = offset
+  let isComplete = false
   const send = (): boolean => {
     let accepted = false
     res.cork(() => {
-      ;[accepted] = res.tryEnd(body.subarray(offset - start), body.byteLength)
+      ;[accepted, isComplete] = res.tryEnd(body.subarray(offset - start), body.byteLength)
     })
     return accepted
   }
   res.onWritable((written) => {
     offset = written
-    return send()
+    const accepted = send()
+    if (isComplete) onSent()
+    return accepted
   })
   send()
-}
-
-/** Copies what uWebSockets.js lends. */
-export function copyLent(lent: ArrayBuffer): Uint8Array {
-  return ownBytes(new Uint8Array(lent.slice(0)))
+  return isComplete
 }

@@ -11,7 +11,8 @@ import { OriginPolicy } from '../admission/origin.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
 import { RouteTable } from '../routes.ts'
 import type { Route } from '../routes.ts'
-import { canDrain, copyLent, errorAnswer, ListenerExchange, respond } from './exchange.ts'
+import { BodyBuffer } from './body-buffer.ts'
+import { canDrain, errorAnswer, ListenerExchange, respond } from './exchange.ts'
 import type { AdmittedRequest } from './exchange.ts'
 import { LingeringAnswer } from './lingering-answer.ts'
 import { EXCLUSIVE_PORT } from './native.ts'
@@ -125,7 +126,8 @@ export class Listener {
       this.#fileSelection
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
-    const refusal = this.#refusal(route, method, path, headers)
+    const query = req.getQuery() ?? ''
+    const refusal = this.#refusal(route, method, { path, query }, headers)
     if (refusal !== undefined) {
       const kind = route.kind === 'health' || route.kind === 'none' ? 'other' : route.kind
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
@@ -142,7 +144,6 @@ export class Listener {
       case 'mcp':
       case 'upload':
       case 'artifact': {
-        const query = req.getQuery() ?? ''
         const sessionId =
           route.kind === 'artifact'
             ? route.sessionId
@@ -165,7 +166,13 @@ export class Listener {
     }
   }
 
-  #refusal(route: Route, method: string, path: string, headers: ReadHeaders): Refusal | undefined {
+  #refusal(
+    route: Route,
+    method: string,
+    place: { readonly path: string; readonly query: string },
+    headers: ReadHeaders,
+  ): Refusal | undefined {
+    const { path, query } = place
     if (headers.problem !== undefined) return refuseWith('ADAPTER_HEADER_INVALID', headers.problem)
     if (route.kind === 'none')
       return refuseWith('ADAPTER_ROUTE_UNKNOWN', `nothing is served at ${printable(path)}`)
@@ -182,17 +189,20 @@ export class Listener {
         `origin ${printable(headers.origin)} is not allowed; if it should be, list it in core.allowed_origins`,
       )
     }
-    if (route.kind !== 'mcp') {
-      const takesBody = route.kind === 'upload' && (method === 'POST' || method === 'PUT')
-      return takesBody ? undefined : bodyRefusal(method, headers)
+    if (route.kind === 'upload') {
+      return method === 'POST' || method === 'PUT' ? undefined : bodyRefusal(method, headers)
     }
-    if (!this.#token.accepts(headers.credential)) {
+    // A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it.
+    const needsToken = route.kind === 'mcp' || !query.includes('mcp_artifact_sig=')
+    if (needsToken && !this.#token.accepts(headers.credential)) {
       return refuseWith(
         'ADAPTER_UNAUTHORIZED',
         `a valid token is required in header ${this.#credentialName}`,
       )
     }
-    return this.#protocolRefusal(method, headers)
+    return route.kind === 'mcp'
+      ? this.#protocolRefusal(method, headers)
+      : bodyRefusal(method, headers)
   }
 
   /** What Streamable HTTP asks of a request's method and headers (2025-11-25, basic/transports). */
@@ -268,13 +278,13 @@ export class Listener {
 
   /** Collects a JSON-RPC body, which a worker needs whole, up to the limit. */
   #collect(res: HttpResponse, worker: WorkerHandle, request: AdmittedRequest): void {
-    let parts: Uint8Array[] = []
+    const parts = new BodyBuffer()
     let size = 0
     let isOver = false
     let lingering: LingeringAnswer | undefined
     const giveUp = (): void => {
       isOver = true
-      parts = []
+      parts.take()
       this.#bufferedBytes -= size
       this.#leave()
     }
@@ -296,14 +306,17 @@ export class Listener {
         return
       }
       if (!isLast) {
-        if (lent.byteLength > 0) parts.push(copyLent(lent))
+        parts.append(new Uint8Array(lent))
         return
       }
       isOver = true
       this.#bufferedBytes -= size
       // Through a Buffer, which `cheapestBytes` never keeps: the memory is lent for this callback only.
-      const last = parts.length === 0 ? cheapestBytes(Buffer.from(lent)) : copyLent(lent)
-      const body = typeof last === 'string' ? last : join([...parts, last], size)
+      let body = parts.length === 0 ? cheapestBytes(Buffer.from(lent)) : undefined
+      if (body === undefined) {
+        parts.append(new Uint8Array(lent))
+        body = parts.take()
+      }
       new ListenerExchange(res, worker, request, this.#leave).dispatchWhole(body)
     })
   }
@@ -391,18 +404,6 @@ function uploadSession(query: string): string {
 function mediaType(contentType: string): string {
   const semicolon = contentType.indexOf(';')
   return (semicolon === -1 ? contentType : contentType.slice(0, semicolon)).trim().toLowerCase()
-}
-
-function join(parts: readonly Uint8Array[], size: number): Uint8Array {
-  const [first] = parts
-  if (first !== undefined && parts.length === 1) return first
-  const whole = new Uint8Array(size)
-  let offset = 0
-  for (const part of parts) {
-    whole.set(part, offset)
-    offset += part.byteLength
-  }
-  return whole
 }
 
 /** Client text in a message: short, without control characters. */

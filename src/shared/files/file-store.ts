@@ -111,13 +111,14 @@ export class FileStore {
     return join(this.itemDir(ref), component(filename))
   }
 
-  /** Makes an item's directory and answers its path; refuses when a link stands anywhere between the root and it. */
+  /** Makes an item's directory, for good when writes are atomic, and answers its path; refuses when a link stands anywhere between the root and it. */
   async createItemDir(ref: FileRef): Promise<string> {
     const directory = this.itemDir(ref)
-    await mkdir(directory, { recursive: true })
+    const firstCreated = await mkdir(directory, { recursive: true })
     if ((await realpath(directory)) !== (await this.#realPathOf(directory))) {
       throw new UnsafePathError(`${directory} is reached through a symbolic link`)
     }
+    if (this.atomicWrites && firstCreated !== undefined) await syncParents(firstCreated, directory)
     return directory
   }
 
@@ -311,6 +312,26 @@ async function resolveSame(path: string, stats: Stats): Promise<string | undefin
 
 async function syncPath(path: string): Promise<void> {
   const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Syncs what holds the entries of new directories: the parents of `last` up to the parent of `first`, one of its ancestors or itself. */
+async function syncParents(first: string, last: string): Promise<void> {
+  const top = dirname(first)
+  const parents = [dirname(last)]
+  for (let parent = dirname(last); parent.length > top.length; parent = dirname(parent)) {
+    parents.push(dirname(parent))
+  }
+  await Promise.all(parents.map((parent) => syncDirectory(parent)))
+}
+
+/** Through a link too: the root may be one. */
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     await handle.sync()
   } finally {

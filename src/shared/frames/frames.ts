@@ -73,5 +73,7 @@ export type ToPrimaryFrame =
   /** The worker is behind: stop reading this request's body until `flow.resume`. */
   | readonly [kind: 'flow.pause', requestId: number]
   | readonly [kind: 'flow.resume', requestId: number]
+  /** This many bytes of `request.body` have been taken in. */
+  | readonly [kind: 'flow.acknowledge', requestId: number, bytes: number]
   | readonly [kind: 'control.ready']
   | readonly [kind: 'control.failed', message: string]

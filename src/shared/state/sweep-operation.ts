@@ -6,8 +6,11 @@ import type { StoredSession } from './session-rows.ts'
 import type { StoreContext } from './store-context.ts'
 import type { SweepReport } from './store.ts'
 
-/** A reservation that nothing touched for so long belongs to an upload whose end nobody reported, for example because its thread died. */
-const RESERVATION_MAX_AGE_MS = 24 * 60 * 60 * 1000
+/**
+ * A reservation that nothing touched for so long belongs to an upload whose end nobody reported, for example because its thread died: a live one
+ * touches its own every 15 seconds at least.
+ */
+const RESERVATION_MAX_AGE_MS = 5 * 60 * 1000
 
 export function sweep(
   ctx: StoreContext,

@@ -11,6 +11,9 @@ export interface EmbeddedFile {
   readonly filename: string
 }
 
+/** A longer address names no file: characters. */
+const MAX_URI = 4096
+
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
 
 /** The first image, audio or embedded-resource block that holds a file; blocks whose base64 is broken are passed over. */
@@ -53,8 +56,9 @@ function named(
   return { bytes, filename: extname(name) === '' ? name + extension : name }
 }
 
-/** What stands last in the path of a URI, decoded; the host of one without a path is not a name. */
+/** What stands last in the path of a URI, decoded; the host of one without a path is not a name, nor is anything in an overlong one. */
 function lastSegment(uri: string): string {
+  if (uri.length > MAX_URI) return ''
   const path = uri.replace(/[?#].*$/s, '').replace(/^[a-z][a-z0-9+.-]{0,30}:(?:\/\/[^/]*)?/i, '')
   const segment = path.split('/').at(-1) ?? ''
   try {

@@ -11,8 +11,6 @@ const ADDRESSES = /\b(?:(?!file:)[a-z][a-z0-9+.-]{0,30}:\/\/|data:)[^\s"'`<>()[\
 
 /** Places that delimit a path on both sides: it may contain blanks. */
 const DELIMITED = [
-  // A markdown link's target; one level of parentheses in it is common: `[x](page (1).png)`.
-  /\]\(\s*<?((?:[^()<>\n]|\([^()\n]{0,200}\)){1,1024}?)>?(?:\s+"[^"\n]{0,200}")?\s*\)/gu,
   /`([^`\n]{1,1024})`/gu,
   /"([^"\n]{1,1024})"/gu,
   /'([^'\n]{1,1024})'/gu,
@@ -30,12 +28,23 @@ const OPEN = [
 
 /** What looks like a path or a file name: has a separator or an extension. */
 const PATH_LIKE = /[/\\]|\.[A-Za-z0-9]{1,10}$/
-const EDGES = /^[\s"'`<([{*]+|[\s"'`>)\]}*.,;:!?]+$/g
+/** What may stand around a path in prose, blanks aside. */
+const BEFORE = '"\'`<([{*'
+const AFTER = '"\'`>)]}*.,;:!?'
+
+/** A link's target is no longer than this, its title included. */
+const MAX_TARGET = 1024
+/** A title after a link's target: `(page.png "Page")`. */
+const TITLE = /[ \t]"[^"]{0,200}"$/
 
 /** Paths that the text may name, likeliest first: links, then quoted ones, then bare ones. Never parts of http(s) or other addresses. */
 export function pathsInText(text: string): readonly string[] {
   const masked = text.slice(0, MAX_SCANNED).replace(ADDRESSES, '\n')
   const found = new Set<string>()
+  for (const target of linkTargets(masked)) {
+    if (found.size >= MAX_CANDIDATES) break
+    if (PATH_LIKE.test(target)) add(found, target)
+  }
   for (const pattern of DELIMITED) collect(masked, pattern, found, true)
   for (const pattern of OPEN) collect(masked, pattern, found, false)
   return [...found]
@@ -57,8 +66,10 @@ export function pathsByPatterns(text: string, patterns: readonly RegExp[]): read
 /** The spellings of one path that a tool named, as file system paths: as is, without stray punctuation, decoded, from a `file://` URI. */
 export function spellings(named: string): readonly string[] {
   const all = new Set<string>()
-  for (const text of [named, named.trim().replace(EDGES, '')]) {
-    if (text === '' || text.length > MAX_PATH || text.includes('\0')) continue
+  // First of all: a tool can name anything, of any length.
+  if (named.length > MAX_PATH) return []
+  for (const text of [named, withoutEdges(named)]) {
+    if (text === '' || text.includes('\0')) continue
     if (/^file:/i.test(text)) {
       addDecoded(all, () => fileURLToPath(text))
     } else {
@@ -67,6 +78,53 @@ export function spellings(named: string): readonly string[] {
     }
   }
   return [...all]
+}
+
+/**
+ * Targets of markdown links; one level of parentheses in them is common: `[x](page (1).png)`. By hand, because each character is looked at once:
+ * a target ends at the next link's beginning at the latest.
+ */
+function* linkTargets(text: string): Generator<string> {
+  let start = text.indexOf('](')
+  while (start >= 0) {
+    const from = start + 2
+    const next = text.indexOf('](', from)
+    const limit = Math.min(next < 0 ? text.length : next, from + MAX_TARGET)
+    const end = endOfTarget(text, from, limit)
+    if (end !== undefined) yield bareTarget(text.slice(from, end))
+    start = next
+  }
+}
+
+/** Where the parenthesis is that closes a target; undefined when there is none on the same line before `limit`. */
+function endOfTarget(text: string, from: number, limit: number): number | undefined {
+  let depth = 0
+  for (let index = from; index < limit; index++) {
+    const character = text[index]
+    if (character === '\n') return undefined
+    if (character === '(' && ++depth > 1) return undefined
+    if (character === ')' && depth-- === 0) return index
+  }
+  return undefined
+}
+
+/** A target without its title and its angle brackets. */
+function bareTarget(target: string): string {
+  const path = target.trim().replace(TITLE, '').trim()
+  return path.startsWith('<') && path.endsWith('>') ? path.slice(1, -1) : path
+}
+
+/** By index, because an expression that is anchored at the end looks at each run of punctuation once per character of it. */
+function withoutEdges(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isEdge(text[start], BEFORE)) start++
+  while (end > start && isEdge(text[end - 1], AFTER)) end--
+  return text.slice(start, end)
+}
+
+function isEdge(character: string | undefined, edges: string): boolean {
+  return character !== undefined && (edges.includes(character) || character.trim() === '')
 }
 
 function collect(text: string, pattern: RegExp, found: Set<string>, mustLookLikePath: boolean) {

@@ -85,17 +85,24 @@ export class ForwardedPost implements AnswerListener {
 
   data(chunk: Uint8Array): void {
     if (this.#over) return
+    // Looked at first: the sink may give the bytes away.
+    const waits = this.#options.timeoutMs !== null && this.#isStream && waitsForClient(chunk)
     this.#sink?.data(chunk)
-    if (this.#options.timeoutMs !== null) {
-      if (waitsForClient(chunk)) this.#stopTimer()
-      else this.#restartTimer()
-    }
+    if (waits) this.#stopTimer()
+    else this.#restartTimer()
   }
 
   end(): void {
     if (this.#over) return
     this.#finish()
-    this.#sink?.end()
+    try {
+      this.#sink?.end()
+    } catch (error) {
+      // An error could not be told any more, and a client must not wait for the rest.
+      this.#settleRewrites(false)
+      this.#options.exchange.reset()
+      throw error
+    }
   }
 
   error(error: AdapterError): void {

@@ -50,7 +50,7 @@ export class FrameExchange implements Exchange {
     this.#early = []
     const { body } = this.request
     if (body !== null) early.push(typeof body === 'string' ? Buffer.from(body) : body)
-    for (const chunk of early) listener.data(chunk)
+    for (const chunk of early) this.#deliver(chunk)
     if (this.#bodyEnded) listener.end()
   }
 
@@ -143,8 +143,7 @@ export class FrameExchange implements Exchange {
     if (!this.#open) return
     switch (frame[0]) {
       case 'request.body':
-        if (this.#bodyListener === undefined) this.#early.push(frame[2])
-        else this.#bodyListener.data(frame[2])
+        this.#deliver(frame[2])
         return
       case 'request.end':
         this.#bodyEnded = true
@@ -167,6 +166,17 @@ export class FrameExchange implements Exchange {
         if (wasFull && this.#mayWrite()) this.#drainListener?.()
       }
     }
+  }
+
+  #deliver(chunk: Uint8Array): void {
+    if (this.#bodyListener === undefined) {
+      this.#early.push(chunk)
+      return
+    }
+    const { byteLength } = chunk
+    this.#bodyListener.data(chunk)
+    // Only now: what waits for a listener must not be followed by more.
+    if (this.#open) this.#channel.send(['flow.acknowledge', this.#id, byteLength])
   }
 
   #mayWrite(): boolean {

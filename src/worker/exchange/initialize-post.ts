@@ -171,21 +171,21 @@ export class InitializePost implements AnswerListener {
     clearTimeout(this.#timer)
     const { exchange, request, server, config, handshake } = this.#options
     const { headers = [] } = this.#head ?? {}
-    const shaped = shapeInitialize(result, server, config)
-    const opening = {
-      serverId: server.id,
-      protocolVersion:
-        typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
-      upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,
-      initializeParams: request.params ?? {},
-      upstreamHas: shaped.upstreamHas,
-    }
-    if (!exchange.isOpen) {
-      this.#call?.abort()
-      await handshake.endUpstream(opening, exchange.request.headers)
-      return
-    }
     try {
+      const shaped = shapeInitialize(result, server, config)
+      const opening = {
+        serverId: server.id,
+        protocolVersion:
+          typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
+        upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,
+        initializeParams: request.params ?? {},
+        upstreamHas: shaped.upstreamHas,
+      }
+      if (!exchange.isOpen) {
+        this.#call?.abort()
+        await handshake.endUpstream(opening, exchange.request.headers)
+        return
+      }
       const session = await handshake.open(opening, exchange.request.headers)
       if (!exchange.isOpen) {
         // Nobody will ever know its id.

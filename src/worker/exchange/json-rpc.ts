@@ -30,7 +30,7 @@ export interface Envelope {
   readonly messages: readonly Message[]
 }
 
-/** Bodies above this size are checked for their number of values before they are parsed, in bytes. */
+/** Bodies above this size are checked for their number of values, whatever they look like, before they are parsed, in bytes. */
 const UNCHECKED_BYTES = 65_536
 /** Most nesting of a message. */
 const MAX_DEPTH = 512
@@ -65,9 +65,13 @@ export function readEnvelope(body: Uint8Array | string): Envelope {
 /** Parses bytes that must be JSON in UTF-8, or the same as a string. Throws `AdapterError`. */
 export function parseJson(body: Uint8Array | string): unknown {
   // A body that crossed as a string was small and ASCII.
-  if (typeof body === 'string') return parseText(body)
+  if (typeof body === 'string') {
+    if (opensMany(body, '[', '{')) refuseBomb(Buffer.from(body, 'latin1'))
+    return parseText(body)
+  }
   if (!isUtf8(body)) throw new AdapterError('ADAPTER_PARSE_ERROR', 'the body is not valid UTF-8')
-  if (body.byteLength > UNCHECKED_BYTES) refuseBomb(body)
+  if (body.byteLength > UNCHECKED_BYTES || opensMany(body, OPEN_ARRAY, OPEN_OBJECT))
+    refuseBomb(body)
   return parseText(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'))
 }
 
@@ -131,6 +135,21 @@ function readResponse(value: JsonObject): Message {
 
 function isRequestId(id: unknown): id is RequestId {
   return typeof id === 'string' || (typeof id === 'number' && Number.isInteger(id))
+}
+
+/** Whether there are enough brackets to be nested too deep. Most bodies have a few, so this is cheaper than to count their depth. */
+function opensMany<T extends string | number>(
+  body: { readonly length: number; indexOf(searched: T, from: number): number },
+  array: T,
+  object: T,
+): boolean {
+  if (body.length <= 2 * MAX_DEPTH) return false
+  let count = 0
+  for (const bracket of [array, object]) {
+    let at = body.indexOf(bracket, 0)
+    for (; at !== -1 && count <= MAX_DEPTH; at = body.indexOf(bracket, at + 1)) count++
+  }
+  return count > MAX_DEPTH
 }
 
 /** Counts nesting and values without building any: a few megabytes of brackets would parse into hundreds. */

@@ -10,6 +10,7 @@ import type { PendingRewrite, Session } from '../session/session.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { idKey, toAdapterError } from './answer-sinks.ts'
+import { refuseAmbiguity } from './ambiguity.ts'
 import { classify } from './era.ts'
 import type { Exchange } from './exchange.ts'
 import { headerValue } from './exchange.ts'
@@ -22,8 +23,6 @@ import { SAFE_METHODS } from './safe-methods.ts'
 import { StandaloneStream } from './standalone-stream.ts'
 
 const KEEP_ALIVE_INTERVAL_MS = 15_000
-
-const NO_REWRITES: ReadonlyMap<string, PendingRewrite> = new Map()
 
 /** What an endpoint works with. */
 export interface McpEndpointOptions {
@@ -42,6 +41,8 @@ export class McpEndpoint {
   readonly #options: McpEndpointOptions
   readonly #planner: Planner
   readonly #hasOwnEvents: boolean
+  /** Whether it matters which tool a call names. */
+  readonly #hasPolicy: boolean
   readonly #streams = new Set<StandaloneStream>()
   readonly #listens = new Set<Exchange>()
   readonly #keepAlive: NodeJS.Timeout
@@ -50,6 +51,8 @@ export class McpEndpoint {
     this.#options = options
     this.#planner = new Planner(options.server, options.services)
     this.#hasOwnEvents = this.#planner.hasArtifacts
+    const { disabledTools, adapters } = options.server
+    this.#hasPolicy = disabledTools.length > 0 || adapters.length > 0
     this.#keepAlive = setInterval(() => {
       for (const stream of this.#streams) stream.keepAlive()
     }, KEEP_ALIVE_INTERVAL_MS)
@@ -83,6 +86,7 @@ export class McpEndpoint {
     try {
       refuseEncoding(exchange)
       envelope = readEnvelope(body)
+      if (this.#hasPolicy) refuseAmbiguity(body, envelope.isBatch)
       const era = classify(envelope, request.headers)
       if (era.kind === 'stateless') {
         this.#postStateless(exchange, era.message, body)
@@ -134,12 +138,11 @@ export class McpEndpoint {
       use(known)
       return
     }
-    this.#load(exchange, sessionId).then(
-      (session) => {
+    this.#load(exchange, sessionId)
+      .then((session) => {
         if (exchange.isOpen) use(session)
-      },
-      (error: unknown) => fail(exchange, toAdapterError(error), id),
-    )
+      })
+      .catch((error: unknown) => fail(exchange, toAdapterError(error), id))
   }
 
   async #load(exchange: Exchange, sessionId: string): Promise<Session> {
@@ -180,13 +183,8 @@ export class McpEndpoint {
       isDone = true
     }
     if (!envelope.messages.some((message) => this.#planner.concerns(message))) {
-      this.#forward(exchange, session, {
-        requests,
-        body,
-        rewrites: new Map(NO_REWRITES),
-        locals: [],
-        done,
-      })
+      const rewrites = new Map<string, PendingRewrite>()
+      this.#forward(exchange, session, { requests, body, rewrites, locals: [], done })
       return
     }
     this.#plan(exchange, session, envelope, body, requests, done).catch((error: unknown) => {
@@ -209,6 +207,7 @@ export class McpEndpoint {
     const answered = new Set<Message>()
     const rewrites = new Map<string, PendingRewrite>()
     let changed = false
+    let sent = body
     try {
       for (const message of envelope.messages) {
         // In the client's order: they share quotas.
@@ -229,6 +228,8 @@ export class McpEndpoint {
           )
         }
       }
+      if (changed)
+        sent = Buffer.from(JSON.stringify(envelope.isBatch ? outgoing : outgoing[0]) ?? '')
     } catch (error) {
       for (const rewrite of rewrites.values()) rewrite.abandon()
       throw error
@@ -247,9 +248,6 @@ export class McpEndpoint {
       )
       return
     }
-    const sent = changed
-      ? Buffer.from(JSON.stringify(envelope.isBatch ? outgoing : outgoing[0]))
-      : body
     const forwarded = requests.filter((request) => !answered.has(request))
     this.#forward(exchange, session, { requests: forwarded, body: sent, rewrites, locals, done })
   }

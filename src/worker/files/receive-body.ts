@@ -80,7 +80,7 @@ class Intake {
   }
 
   async receiveRaw(form: { filename: string; mimeType: string }): Promise<Received> {
-    const file = await this.#save(this.#body.chunks(), form)
+    const file = await this.#save(this.#body.chunks({ areDone: true }), form)
     return { files: [file], digests: [] }
   }
 
@@ -128,7 +128,7 @@ class Intake {
   }
 
   async #feed(form: BusboyInstance): Promise<void> {
-    for await (const chunk of this.#body.chunks()) {
+    for await (const chunk of this.#body.chunks({ areDone: false })) {
       const overhead = this.#body.receivedBytes - chunk.byteLength - this.#room.usedBytes
       if (overhead > MAX_OVERHEAD_BYTES) throw malformed('the form has too much that is no file')
       await new Promise<void>((resolve, reject) => {

@@ -43,12 +43,26 @@ const BATCH = 200
 const MAX_BATCHES = 500
 const MIN_PERIODIC_GRACE_MS = 120_000
 
+/** What was last changed at these times or before goes, in Unix milliseconds; infinite ones mean all and nothing. */
+interface Cutoffs {
+  readonly temporaryMs: number
+  /** For items without a record, of sessions that the store knows. */
+  readonly itemsMs: number
+  /** For sessions that the store does not know. */
+  readonly sessionsMs: number
+}
+
+const ALL = Number.POSITIVE_INFINITY
+const NOTHING = Number.NEGATIVE_INFINITY
+
 /** See the file comment. */
 export class Sweeper {
   readonly #options: SweeperOptions
   #timer: NodeJS.Timeout | undefined
   #running: Promise<MaintenanceReport> | undefined
   #isStopping = false
+  /** Until then what was found unowned at start stays. */
+  #heldUntilMs = 0
   /** The last run that finished, for health; undefined before the first. */
   lastReport: MaintenanceReport | undefined
 
@@ -72,14 +86,29 @@ export class Sweeper {
   }
 
   /**
-   * Runs now, or answers the run that is under way. `orphanGraceMs` is taken as it is: 0 at start, after `recoverAfterCrash`, and only when no other
-   * process uses the same root. Rejects when the store fails.
+   * Runs now, or answers the run that is under way. `orphanGraceMs` is taken as it is, only right when no other process uses the same root.
+   * Rejects when the store fails.
    */
   runOnce(options: { readonly orphanGraceMs?: number } = {}): Promise<MaintenanceReport> {
     const graceMs =
       options.orphanGraceMs ?? Math.max(this.#options.orphans.graceMs, MIN_PERIODIC_GRACE_MS)
-    this.#running ??= this.#run(graceMs).finally(() => (this.#running = undefined))
-    return this.#running
+    const nowMs = Date.now()
+    const olderThanMs = nowMs - graceMs
+    const orphansMs = nowMs < this.#heldUntilMs ? NOTHING : olderThanMs
+    return this.#begin({ temporaryMs: olderThanMs, itemsMs: orphansMs, sessionsMs: orphansMs })
+  }
+
+  /**
+   * The run after a crash, before anything is served and while no other process uses the same root: temporary files go at once, and with
+   * `removesUnrecorded` items without a record of known sessions, which nobody was told of. What else is unowned gets the configured grace counted
+   * from now, whatever its age: the state may have been lost, not the files. Rejects when the store fails.
+   */
+  runAtStart(options: { readonly removesUnrecorded: boolean }): Promise<MaintenanceReport> {
+    const { graceMs } = this.#options.orphans
+    this.#heldUntilMs = Date.now() + graceMs
+    const orphansMs = graceMs === 0 ? ALL : NOTHING
+    const itemsMs = options.removesUnrecorded ? ALL : orphansMs
+    return this.#begin({ temporaryMs: ALL, itemsMs, sessionsMs: orphansMs })
   }
 
   /** No run begins any more; the one under way ends after its present step. */
@@ -89,11 +118,16 @@ export class Sweeper {
     await this.#running?.catch(() => undefined)
   }
 
-  async #run(graceMs: number): Promise<MaintenanceReport> {
+  #begin(cutoffs: Cutoffs): Promise<MaintenanceReport> {
+    this.#running ??= this.#run(cutoffs).finally(() => (this.#running = undefined))
+    return this.#running
+  }
+
+  async #run(cutoffs: Cutoffs): Promise<MaintenanceReport> {
     const startedAtMs = Date.now()
     const totals = new Totals()
     await this.#sweepStore(totals)
-    if (this.#options.orphans.enabled) await this.#sweepOrphans(totals, startedAtMs - graceMs)
+    if (this.#options.orphans.enabled) await this.#sweepOrphans(totals, cutoffs)
     const finishedAtMs = Date.now()
     const report = { ...totals.counts, finishedAtMs, durationMs: finishedAtMs - startedAtMs }
     this.lastReport = report
@@ -115,15 +149,15 @@ export class Sweeper {
     }
   }
 
-  async #sweepOrphans(totals: Totals, olderThanMs: number): Promise<void> {
+  async #sweepOrphans(totals: Totals, cutoffs: Cutoffs): Promise<void> {
     for await (const key of this.#options.files.listSessions()) {
       if (this.#isStopping) return
-      await this.#sweepSession(totals, key, olderThanMs)
+      await this.#sweepSession(totals, key, cutoffs)
     }
   }
 
   /** What is on disk is read before what is referenced, so that an item which is committed meanwhile is seen as referenced. */
-  async #sweepSession(totals: Totals, key: SessionKey, olderThanMs: number): Promise<void> {
+  async #sweepSession(totals: Totals, key: SessionKey, cutoffs: Cutoffs): Promise<void> {
     const { store, files } = this.#options
     const items: FoundItem[] = []
     for await (const item of files.listItems(key)) items.push(item)
@@ -131,18 +165,20 @@ export class Sweeper {
     if (referenced === undefined) {
       const changedAtMs = (await files.sessionMtimeMs(key)) ?? Number.POSITIVE_INFINITY
       const newestMs = Math.max(changedAtMs, ...items.map((item) => item.newestMtimeMs))
-      if (newestMs > olderThanMs) return
-      if (await this.#attempt(totals, () => files.removeSession(key)))
+      if (newestMs > cutoffs.sessionsMs) {
+        for (const item of items) await this.#sweepTemporary(totals, item, cutoffs.temporaryMs)
+      } else if (await this.#attempt(totals, () => files.removeSession(key))) {
         totals.counts.removedOrphanSessions++
+      }
       return
     }
     const owned = { uploads: new Set(referenced.uploads), artifacts: new Set(referenced.artifacts) }
     for (const item of items) {
-      if (owned[item.ref.kind].has(item.ref.id)) {
-        await this.#sweepTemporary(totals, item, olderThanMs)
-      } else if (item.newestMtimeMs <= olderThanMs) {
-        const isRemoved = await this.#attempt(totals, () => files.removeItem(item.ref))
-        if (isRemoved) totals.counts.removedOrphanItems++
+      const isOwned = owned[item.ref.kind].has(item.ref.id)
+      if (isOwned || item.newestMtimeMs > cutoffs.itemsMs) {
+        await this.#sweepTemporary(totals, item, cutoffs.temporaryMs)
+      } else if (await this.#attempt(totals, () => files.removeItem(item.ref))) {
+        totals.counts.removedOrphanItems++
       }
     }
   }

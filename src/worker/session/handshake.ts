@@ -176,17 +176,17 @@ export class Handshake {
     if (answer.status !== 200 || !isObject(message) || !isObject(message['result'])) return false
     const upstreamSessionId = headerOf(answer.headers, 'mcp-session-id') ?? null
     const next: SessionRecord = { ...record, initializeParams, upstreamSessionId }
-    if (!(await this.#registry.replaceUpstream(session, next))) {
-      await this.endUpstream(next, received)
-      return false
+    let replaced = false
+    try {
+      const initialized = { jsonrpc: '2.0', method: 'notifications/initialized' }
+      // Before anyone can use it: half a handshake in the record would never be completed.
+      await this.#post(target, next, initialized, received)
+      replaced = await this.#registry.replaceUpstream(session, next, record.upstreamSessionId)
+    } finally {
+      if (!replaced) void this.endUpstream(next, received)
     }
+    if (!replaced) return false
     session.hasNewUpstream = true
-    await this.#post(
-      target,
-      next,
-      { jsonrpc: '2.0', method: 'notifications/initialized' },
-      received,
-    )
     this.#log.info(
       { server: record.serverId, session: shortId(record.sessionId) },
       'upstream session was lost and is initialised again',

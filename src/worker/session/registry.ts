@@ -35,14 +35,14 @@ export class SessionRegistry {
   /** The session when a fresh copy is at hand, touched. The common case, without a wait. */
   peek(serverId: string, sessionId: string): Session | undefined {
     const session = this.#sessions.get(nameOf(serverId, sessionId))
-    if (session === undefined) return undefined
+    if (session === undefined || session.isStale) return undefined
     const nowMs = Date.now()
     if (
       this.#idleTtlMs !== null &&
       !session.isBusy &&
       nowMs - session.lastUsedAtMs > this.#idleTtlMs
     ) {
-      this.#forget(session)
+      this.#drop(session)
       return undefined
     }
     this.#touch(session, nowMs)
@@ -72,12 +72,13 @@ export class SessionRegistry {
     return this.#adopt(record)
   }
 
-  /** Replaces the record after a lost upstream session was initialised again; false when somebody else did so first. */
-  async replaceUpstream(session: Session, next: SessionRecord): Promise<boolean> {
-    const replaced = await this.#store.replaceUpstreamSession(
-      next,
-      session.record.upstreamSessionId,
-    )
+  /** Replaces the record after the upstream session `lostId` was initialised again; false when somebody else did so first. */
+  async replaceUpstream(
+    session: Session,
+    next: SessionRecord,
+    lostId: string | null,
+  ): Promise<boolean> {
+    const replaced = await this.#store.replaceUpstreamSession(next, lostId)
     if (replaced) session.record = next
     else this.#forget(session)
     return replaced
@@ -85,7 +86,7 @@ export class SessionRegistry {
 
   /** Ends a session in the store and here. */
   async close(session: Session): Promise<void> {
-    this.#forget(session)
+    this.#drop(session)
     await this.#store.closeSession(session.key)
   }
 
@@ -109,13 +110,27 @@ export class SessionRegistry {
 
   async #load(key: SessionKey): Promise<Session> {
     const view = await this.#store.readSession(key)
-    if (view === undefined || view.terminalReason !== null) throw unknownSession()
+    if (view === undefined || view.terminalReason !== null) {
+      this.#dropNamed(key)
+      throw unknownSession()
+    }
     if (view.state === 'tombstoned') {
       const revived = await this.#store.reviveSession(key)
       if (revived === 'at_capacity') throw sessionLimit()
-      if (revived === 'gone') throw unknownSession()
+      if (revived === 'gone') {
+        this.#dropNamed(key)
+        throw unknownSession()
+      }
     }
-    return this.#adopt(view.record)
+    const known = this.#sessions.get(nameOf(key.serverId, key.sessionId))
+    if (known === undefined) return this.#adopt(view.record)
+    // What runs and what is counted hangs on this object, so it stays the only one.
+    if (known.record.upstreamSessionId !== view.record.upstreamSessionId)
+      known.hasNewUpstream = true
+    known.record = view.record
+    known.isStale = false
+    this.#touch(known, Date.now())
+    return known
   }
 
   #adopt(record: SessionRecord): Session {
@@ -135,8 +150,20 @@ export class SessionRegistry {
     if (session !== undefined) this.#forget(session)
   }
 
+  /** No longer trusts a copy. One with something under way stays: a second `Session` would count from zero. */
   #forget(session: Session): void {
-    this.#sessions.delete(nameOf(session.key.serverId, session.key.sessionId))
+    if (session.isBusy) session.isStale = true
+    else this.#drop(session)
+  }
+
+  #dropNamed(key: SessionKey): void {
+    const session = this.#sessions.get(nameOf(key.serverId, key.sessionId))
+    if (session !== undefined) this.#drop(session)
+  }
+
+  #drop(session: Session): void {
+    const name = nameOf(session.key.serverId, session.key.sessionId)
+    if (this.#sessions.get(name) === session) this.#sessions.delete(name)
     this.#used.delete(session)
     session.end()
   }
@@ -145,6 +172,7 @@ export class SessionRegistry {
     const nowMs = Date.now()
     for (const session of this.#sessions.values()) {
       if (session.isBusy) this.#touch(session, nowMs)
+      else if (session.isStale) this.#drop(session)
     }
     void this.#writeTouches().catch(() => {
       // The store's own failure shows in its next real operation; a lost touch only ages a session by a second.
@@ -157,7 +185,7 @@ export class SessionRegistry {
         !session.hasSuspended &&
         nowMs - session.lastUsedAtMs > FORGET_AFTER_MS
       )
-        this.#forget(session)
+        this.#drop(session)
     }
   }
 

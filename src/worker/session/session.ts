@@ -34,6 +34,8 @@ export class Session {
   reinitialising: Promise<boolean> | undefined
   /** Whether the upstream session is another than the one that the client initialised: event ids from before mean nothing to it. */
   hasNewUpstream = false
+  /** Whether the record has to be read again before the next use: another party may have changed it. */
+  isStale = false
   readonly #suspended = new Map<string, PendingRewrite>()
 
   constructor(record: SessionRecord, nowMs: number) {

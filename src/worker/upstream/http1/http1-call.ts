@@ -95,7 +95,11 @@ export class Http1Call implements UpstreamCall, ParsedAnswer {
     this.#carrier = undefined
     if (this.#isOver) return
     this.#isOver = true
-    this.#listener.end()
+    try {
+      this.#listener.end()
+    } catch (error) {
+      this.#tell(listenerError(error))
+    }
   }
 
   /** The connection broke. `mayResend`: the request surely has not been acted on, or it is safe to do twice. */
@@ -114,7 +118,7 @@ export class Http1Call implements UpstreamCall, ParsedAnswer {
     this.#carrier = undefined
     if (this.#isOver) return
     this.#isOver = true
-    this.#listener.error(error)
+    this.#tell(error)
   }
 
   /** Fails after the present turn: a listener is never called from inside `call`. */
@@ -126,10 +130,21 @@ export class Http1Call implements UpstreamCall, ParsedAnswer {
   #listenerFailed(cause: unknown): void {
     if (this.#isOver) return
     this.abort()
-    this.#listener.error(
-      new AdapterError('ADAPTER_INTERNAL', 'the adapter failed while it handled this answer', {
-        cause,
-      }),
-    )
+    this.#tell(listenerError(cause))
   }
+
+  /** The last word. A listener that fails at that too has nothing more to be told, and its connection's other duties go on. */
+  #tell(error: AdapterError): void {
+    try {
+      this.#listener.error(error)
+    } catch {
+      // See above.
+    }
+  }
+}
+
+function listenerError(cause: unknown): AdapterError {
+  return new AdapterError('ADAPTER_INTERNAL', 'the adapter failed while it handled this answer', {
+    cause,
+  })
 }
