@@ -1,7 +1,6 @@
 /** The command line: what it prints, how it exits, and how it stops. */
 import { spawn } from 'node:child_process'
-import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
-import { get, type IncomingMessage } from 'node:http'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,8 +9,8 @@ import t from 'tap'
 import { stringify } from 'yaml'
 
 import { eventually, within } from '../support/eventually.ts'
-import { FileRig } from '../support/file-rig.ts'
-import { askRaw, HOST } from '../support/raw-http.ts'
+import { FileRig, INITIALIZE } from '../support/file-rig.ts'
+import { HOST, mcpPost, pathOf, RawConnection, sized } from '../support/raw-http.ts'
 
 t.setTimeout(60_000)
 
@@ -26,8 +25,15 @@ interface Ended {
 }
 
 /** Runs the command to its end. */
-async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd = directory): Promise<Ended> {
-  const child = spawn(process.execPath, [MAIN, ...args], { cwd, env: { PATH: process.env['PATH'], ...env } })
+async function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  cwd = directory,
+): Promise<Ended> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd,
+    env: { PATH: process.env['PATH'], ...env },
+  })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk) => (out += String(chunk)))
   child.stderr.on('data', (chunk) => (err += String(chunk)))
@@ -39,15 +45,32 @@ async function run(args: readonly string[], env: Readonly<Record<string, string>
   return { code, out, err }
 }
 
+function isRefused(url: string): Promise<boolean> {
+  return fetch(url).then(
+    () => false,
+    () => true,
+  )
+}
+
 async function configFile(name: string, config: object): Promise<string> {
   const path = join(directory, name)
   await writeFile(path, stringify(config))
   return path
 }
 
-const server = { id: 'files', mount_path: '/mcp/files', upstream: { url: 'http://127.0.0.1:9/mcp', static_headers: { Authorization: 'Bearer static-secret' } } }
+const server = {
+  id: 'files',
+  mount_path: '/mcp/files',
+  upstream: {
+    url: 'http://127.0.0.1:9/mcp',
+    static_headers: { Authorization: 'Bearer static-secret' },
+  },
+}
 const good = {
-  core: { host: '127.0.0.1', auth: { enabled: true, token: 'token-secret', signing_secret: 'signing-secret' } },
+  core: {
+    host: '127.0.0.1',
+    auth: { enabled: true, token: 'token-secret', signing_secret: 'signing-secret' },
+  },
   storage: { root: join(directory, 'data') },
   servers: [server],
 }
@@ -96,35 +119,47 @@ t.test('check prints the effective configuration with every secret masked', asyn
     t.match(ended.out, /port: 8932/, 'defaults are filled in')
     t.notMatch(ended.out + ended.err, /token-secret|signing-secret|static-secret/)
   }
-  const interpolated = await configFile('env.yaml', { ...good, core: { ...good.core, auth: { enabled: true, token: '${THE_TOKEN}' } } })
-  const ended = await run(['check', '--config', interpolated], { THE_TOKEN: 'from-the-environment' })
+  const interpolated = await configFile('env.yaml', {
+    ...good,
+    core: { ...good.core, auth: { enabled: true, token: '${THE_TOKEN}' } },
+  })
+  const ended = await run(['check', '--config', interpolated], {
+    THE_TOKEN: 'from-the-environment',
+  })
   t.equal(ended.code, 0, ended.err)
   t.notMatch(ended.out + ended.err, /from-the-environment/)
   t.notMatch(ended.err + ended.out, /undefined/)
 })
 
-t.test('a bad or missing configuration exits 2, for check and serve alike, and says where to look', async (t) => {
-  const bad = await configFile('bad.yaml', { ...good, core: { hots: 'x', port: 0 }, servers: [{ ...server, mount_path: 'no-slash' }] })
-  await writeFile(join(directory, 'broken.yaml'), 'core: [\nservers: }')
-  for (const command of ['check', 'serve']) {
-    const ended = await run([command, '--config', bad])
-    t.equal(ended.code, 2)
-    t.match(ended.err, /core\.hots[\s\S]*host/, 'the nearest known name')
-    t.match(ended.err, /mount_path/)
-    t.match(ended.err, /\d+:\d+|line \d+/, 'with its place')
-    t.notMatch(ended.err, /at .*\.js:\d+/, 'and no stack')
-    const missing = await run([command, '--config', join(directory, 'nowhere.yaml')])
-    t.match(missing, { code: 2, err: /nowhere\.yaml/ })
-    const broken = await run([command, '--config', join(directory, 'broken.yaml')])
-    t.match(broken, { code: 2, err: /broken\.yaml/ })
-  }
-  const empty = join(directory, 'empty')
-  await mkdir(empty)
-  const none = await run([], {}, empty)
-  t.equal(none.code, 2)
-  t.match(none.err, /config\.yaml/, 'the places that were looked at')
-  t.match(none.err, /--config|MCP_ADAPTER_CONFIG/, 'and how to name another')
-})
+t.test(
+  'a bad or missing configuration exits 2, for check and serve alike, and says where to look',
+  async (t) => {
+    const bad = await configFile('bad.yaml', {
+      ...good,
+      core: { hots: 'x', port: 0 },
+      servers: [{ ...server, mount_path: 'no-slash' }],
+    })
+    await writeFile(join(directory, 'broken.yaml'), 'core: [\nservers: }')
+    for (const command of ['check', 'serve']) {
+      const ended = await run([command, '--config', bad])
+      t.equal(ended.code, 2)
+      t.match(ended.err, /core\.hots[\s\S]*host/, 'the nearest known name')
+      t.match(ended.err, /mount_path/)
+      t.match(ended.err, /\d+:\d+|line \d+/, 'with its place')
+      t.notMatch(ended.err, /at .*\.js:\d+/, 'and no stack')
+      const missing = await run([command, '--config', join(directory, 'nowhere.yaml')])
+      t.match(missing, { code: 2, err: /nowhere\.yaml/ })
+      const broken = await run([command, '--config', join(directory, 'broken.yaml')])
+      t.match(broken, { code: 2, err: /broken\.yaml/ })
+    }
+    const empty = join(directory, 'empty')
+    await mkdir(empty)
+    const none = await run([], {}, empty)
+    t.equal(none.code, 2)
+    t.match(none.err, /config\.yaml/, 'the places that were looked at')
+    t.match(none.err, /--config|MCP_ADAPTER_CONFIG/, 'and how to name another')
+  },
+)
 
 t.test('a start that fails exits 1 with the reason in one line', async (t) => {
   const taken = createServer()
@@ -139,7 +174,10 @@ t.test('a start that fails exits 1 with the reason in one line', async (t) => {
   t.match(ended.err, /in use/)
   t.notMatch(ended.err, /at .*\.js:\d+/, 'no stack')
   await writeFile(join(directory, 'a-file'), '')
-  const nowhere = await configFile('nowhere.yaml', { ...good, storage: { root: join(directory, 'a-file', 'data') } })
+  const nowhere = await configFile('nowhere.yaml', {
+    ...good,
+    storage: { root: join(directory, 'a-file', 'data') },
+  })
   const unwritable = await run(['serve', '--config', nowhere, '--port', '0'])
   t.match(unwritable, { code: 1, err: /a-file/ }, 'a storage root that can not be')
   const second = await FileRig.start()
@@ -150,61 +188,69 @@ t.test('a start that fails exits 1 with the reason in one line', async (t) => {
   await second.stop()
 })
 
-t.test('SIGTERM and SIGINT: what runs is finished, nothing new begins, and the exit code is 0', async (t) => {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    const rig = await FileRig.start({ core: { workers: 2 } })
-    const session = await rig.openSession()
-    const before = rig.upstream.calls.length
-    const running = rig.call(session, 'slow', { ms: 1_200 })
-    await eventually('the call is under way', () => rig.upstream.calls.length > before)
-    const stream = await fetch(`${rig.url}/mcp/files`, { headers: { accept: 'text/event-stream', 'mcp-session-id': session } })
-    process.kill(rig.replica.pid, signal)
-    await within('the standing stream is ended', stream.text(), 5_000)
-    await eventually('new connections are refused', () => fetch(rig.url).then(() => false, () => true))
-    t.match(await running, { status: 200, text: /Waited/ }, `${signal}: the call is answered`)
-    t.equal(await rig.stop(), 0, `${signal}: exit 0`)
-  }
-})
+t.test(
+  'SIGTERM and SIGINT: what runs is finished, nothing new begins, and the exit code is 0',
+  async (t) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const rig = await FileRig.start({ core: { workers: 2 } })
+      const session = await rig.openSession()
+      const before = rig.upstream.calls.length
+      const running = rig.call(session, 'slow', { ms: 1_200 })
+      await eventually('the call is under way', () => rig.upstream.calls.length > before)
+      const stream = await fetch(`${rig.url}/mcp/files`, {
+        headers: { accept: 'text/event-stream', 'mcp-session-id': session },
+      })
+      const open = new RawConnection(rig.port).send(`GET /readyz HTTP/1.1\r\n${HOST}\r\n`)
+      t.match(await open.response(), { status: 200, body: /ok/ })
+      process.kill(rig.replica.pid, signal)
+      await within('the standing stream is ended', stream.text(), 5_000)
+      await eventually('new connections are refused', () => isRefused(rig.url))
+      open.send(`GET /readyz HTTP/1.1\r\n${HOST}\r\n${mcpPost(sized(INITIALIZE), INITIALIZE)}`)
+      await eventually('open ones are answered', () => open.responses().length === 3)
+      const [, readiness, refused] = open.responses()
+      t.match(readiness, { status: 503 }, 'with what a load balancer needs to know')
+      t.match(refused, { status: 503, body: /ADAPTER_STOPPING/ })
+      t.equal(refused?.headers.get('retry-after'), '1')
+      open.destroy()
+      t.match(await running, { status: 200, text: /Waited/ }, `${signal}: the call is answered`)
+      t.equal(await rig.stop(), 0, `${signal}: exit 0`)
+    }
+  },
+)
 
 t.test('a download that runs is finished before the process ends', async (t) => {
-  const size = 100_000_000
   const rig = await FileRig.start()
   const session = await rig.openSession()
-  const report = await rig.call(session, 'write_report', { filename: 'big.bin', content: 'x' })
+  const size = 15_000_000 // more than the buffers on the way hold
+  const args = { filename: 'big.txt', content: 'x'.repeat(size) }
+  const report = await rig.call(session, 'write_report', args)
   const url = /"download_url":"([^"]+)"/.exec(report.text)?.[1] ?? ''
-  t.ok(url)
-  // Larger than every buffer on the way; the record is of the small one, so a fresh one is made by hand below.
-  const big = join(rig.workspace, 'big.bin')
-  await writeFile(big, '')
-  await truncate(big, size)
-  const put = await fetch(await rig.uploadUrl(session), { method: 'PUT', body: Buffer.alloc(9_000_000, 'd') })
-  t.equal(put.status, 200)
-  const download = await new Promise<IncomingMessage>((resolve) => get(url, resolve))
-  let received = 0
-  download.on('data', (chunk: Buffer) => (received += chunk.byteLength))
-  await new Promise((resolve) => download.once('end', resolve))
-  t.equal(received, 1)
+  const download = new RawConnection(rig.port).send(`GET ${pathOf(url)} HTTP/1.1\r\n${HOST}\r\n`)
+  await eventually('it has begun', () => download.text.length > 0)
+  download.socket.pause()
+  process.kill(rig.replica.pid, 'SIGTERM')
+  await eventually('new connections are refused', () => isRefused(rig.url))
+  t.ok(download.text.length < size, 'it is not over yet')
+  download.socket.resume()
+  const { body } = await download.response()
+  t.equal(body.length, size)
   t.equal(await rig.stop(), 0)
 })
 
-t.test('a call that does not end in time is cut with an error when the process stops', async (t) => {
-  const rig = await FileRig.start({ core: { shutdown_timeout_seconds: 1 } })
-  const session = await rig.openSession()
-  const before = rig.upstream.calls.length
-  const running = rig.call(session, 'slow', { ms: 20_000 }).catch((error: unknown) => error)
-  await eventually('the call is under way', () => rig.upstream.calls.length > before)
-  const startedAtMs = Date.now()
-  const code = await rig.replica.stop()
-  const took = Date.now() - startedAtMs
-  t.equal(code, 0)
-  t.ok(took > 900 && took < 5_000, `it ended after ${took} ms`)
-  t.ok(await running, 'the client heard')
-  await rig.upstream.stop()
-})
-
-t.test('a request on an open connection is told that the replica stops', async (t) => {
-  const rig = await FileRig.start()
-  const answer = await askRaw(rig.port, `GET /readyz HTTP/1.1\r\n${HOST}\r\n`)
-  t.match(answer, { status: 200, body: /ok/ })
-  t.equal(await rig.stop(), 0)
-})
+t.test(
+  'a call that does not end in time is cut with an error when the process stops',
+  async (t) => {
+    const rig = await FileRig.start({ core: { shutdown_timeout_seconds: 1 } })
+    const session = await rig.openSession()
+    const before = rig.upstream.calls.length
+    const running = rig.call(session, 'slow', { ms: 20_000 }).catch((error: unknown) => error)
+    await eventually('the call is under way', () => rig.upstream.calls.length > before)
+    const startedAtMs = Date.now()
+    const code = await rig.replica.stop()
+    const took = Date.now() - startedAtMs
+    t.equal(code, 0)
+    t.ok(took > 900 && took < 5_000, `it ended after ${took} ms`)
+    t.ok(await running, 'the client heard')
+    await rig.upstream.stop()
+  },
+)

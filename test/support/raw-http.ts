@@ -93,7 +93,7 @@ export class RawConnection {
     await this.#until('an answer', () => this.responses().length > 0, limitMs)
     const [first] = this.responses()
     if (first === undefined)
-      throw new Error(`closed without an answer: ${JSON.stringify(this.text)}`)
+      throw new Error(`closed without an answer: ${JSON.stringify(this.text.slice(0, 300))}`)
     return first
   }
 
