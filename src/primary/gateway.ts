@@ -27,6 +27,13 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
   const native = loadNative()
+  const { maxContentLength } = native
+  if (maxContentLength !== null && config.uploads.maxFileBytes > maxContentLength) {
+    log.warn(
+      { maxContentLength, listener: native.build },
+      'files near uploads.max_file_bytes can only be sent in chunks (Transfer-Encoding: chunked): this build of the listener takes no larger Content-Length',
+    )
+  }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
   const { auth } = config.core
   const secret = auth.signingSecret ?? (auth.enabled ? auth.token : null)

@@ -356,13 +356,13 @@ t.test(
 
 t.test('messages that look like something else are read as what they are', async (t) => {
   const twice = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","name":"read_file","arguments":{"path":"upload://x"}}}`
+  const before = rig.upstream.calls.length
   const duplicate = await rig.post(twice, session)
   t.match(
     duplicate.message,
-    { result: { isError: true } },
-    'the last of two equal keys counts, here as upstream: a wrapped tool',
+    { error: { code: -32600 } },
+    'of two equal keys the upstream might take the other one: refused',
   )
-  const before = rig.upstream.calls.length
   const escaped = String.raw`{"jsonrpc":"2.0","id":1,"method":"tools\/call","params":{"name":"read_file","arguments":{"path":"upload://x"}}}`
   const disguised = await rig.post(escaped, session)
   t.match(disguised.message, { result: { isError: true } }, 'escapes hide no wrapped tool')

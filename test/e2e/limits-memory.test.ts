@@ -50,6 +50,19 @@ const session = await rig.openSession()
 const bystander = await rig.openSession()
 const inSession = `Mcp-Session-Id: ${session}\r\n`
 
+t.test('a listener that takes no Content-Length of a gigabyte says so at its start', async (t) => {
+  const target = pathOf(await rig.uploadUrl(session))
+  const request = `PUT ${target} HTTP/1.1\r\n${HOST}Content-Length: ${GIB}\r\n\r\n`
+  const connection = new RawConnection(rig.port).send(request).send(PIECE)
+  const isWarned = rig.replica.logs().includes('takes no larger Content-Length')
+  if (isWarned) await connection.closed()
+  else {
+    t.notOk(connection.isClosed, 'one that says nothing takes it')
+    connection.destroy()
+  }
+  t.equal(isWarned, rig.replica.logs().includes('"listener":"glibc-2.27"'))
+})
+
 t.test(
   'a gigabyte up and down adds less than 64 MiB of memory, and others go on meanwhile',
   async (t) => {

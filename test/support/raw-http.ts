@@ -15,7 +15,9 @@ export interface RawResponse {
 export class RawConnection {
   readonly socket: Socket
   readonly #waiters = new Set<() => void>()
-  #received = Buffer.alloc(0)
+  #received: Buffer[] = []
+  /** How many bytes have come. */
+  receivedBytes = 0
   #isClosed = false
 
   /** `headOnly`: the answers are to HEAD requests and have no body. */
@@ -23,7 +25,8 @@ export class RawConnection {
     this.headOnly = options.headOnly ?? false
     this.socket = connect(port, '127.0.0.1')
     this.socket.on('data', (chunk) => {
-      this.#received = Buffer.concat([this.#received, chunk])
+      this.#received.push(chunk)
+      this.receivedBytes += chunk.byteLength
       this.#wake()
     })
     this.socket.on('drain', () => this.#wake())
@@ -44,7 +47,9 @@ export class RawConnection {
 
   /** Everything received so far, a character for a byte. */
   get text(): string {
-    return this.#received.toString('latin1')
+    // Joined here and not on arrival, where the cost of many pieces would grow with its square.
+    if (this.#received.length > 1) this.#received = [Buffer.concat(this.#received)]
+    return this.#received[0]?.toString('latin1') ?? ''
   }
 
   /** Writes; strings as latin1, so that any byte can be said. */

@@ -3,8 +3,14 @@ const FIRST_BYTES = 16_384
 
 /** See the file comment. Copies what it is given. */
 export class BodyBuffer {
+  readonly #mostBytes: number
   #bytes = new Uint8Array(0)
   #length = 0
+
+  /** `mostBytes`: how many will come at the most, where that is known. Room is made as they come, not as they are announced. */
+  constructor(mostBytes: number = Number.POSITIVE_INFINITY) {
+    this.#mostBytes = mostBytes
+  }
 
   get length(): number {
     return this.#length
@@ -13,7 +19,8 @@ export class BodyBuffer {
   append(piece: Uint8Array): void {
     const needed = this.#length + piece.byteLength
     if (needed > this.#bytes.byteLength) {
-      const grown = new Uint8Array(Math.max(FIRST_BYTES, needed, this.#bytes.byteLength * 2))
+      const roomy = Math.max(FIRST_BYTES, this.#bytes.byteLength * 2)
+      const grown = new Uint8Array(Math.max(needed, Math.min(roomy, this.#mostBytes)))
       grown.set(this.#bytes.subarray(0, this.#length))
       this.#bytes = grown
     }

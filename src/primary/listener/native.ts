@@ -31,6 +31,8 @@ export interface NativeListener {
   /** For the start-up log: which build this is. */
   readonly build: 'current' | 'glibc-2.27'
   readonly supportsTls: boolean
+  /** Largest Content-Length: a request with a larger one is cut off without an answer. Null when there is no such limit. */
+  readonly maxContentLength: number | null
 }
 
 /** Loads the first build that runs here. Throws an error that names each build tried, why it failed and what would load. */
@@ -40,14 +42,16 @@ export function loadNative(): NativeListener {
   const failures: string[] = []
   try {
     // The package's own type declaration.
-    return { uws: require('uWebSockets.js') as Uws, build: 'current', supportsTls: true }
+    const uws = require('uWebSockets.js') as Uws
+    return { uws, build: 'current', supportsTls: true, maxContentLength: null }
   } catch (error) {
     failures.push(`current build (Node 20, 22, 24 or 25; glibc 2.38 or newer): ${firstLine(error)}`)
   }
   try {
     // The binary itself: the package's entry point would fall back to a slow JavaScript imitation without saying so in its result.
     const binary = `uwebsockets-glibc227/binaries/uws_${process.platform}_${process.arch}_${process.versions.modules}.node`
-    return { uws: require(binary) as Uws, build: 'glibc-2.27', supportsTls: false }
+    const uws = require(binary) as Uws // the type of the other package; the parts that are used are the same
+    return { uws, build: 'glibc-2.27', supportsTls: false, maxContentLength: 999_999_999 }
   } catch (error) {
     failures.push(
       `build for older systems (Node 20; glibc 2.27 or newer; no TLS): ${firstLine(error)}`,

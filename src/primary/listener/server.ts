@@ -278,7 +278,8 @@ export class Listener {
 
   /** Collects a JSON-RPC body, which a worker needs whole, up to the limit. */
   #collect(res: HttpResponse, worker: WorkerHandle, request: AdmittedRequest): void {
-    const parts = new BodyBuffer()
+    const { contentLength } = request
+    const parts = new BodyBuffer(contentLength < 0 ? this.#maxMessageBytes : contentLength)
     let size = 0
     let isOver = false
     let lingering: LingeringAnswer | undefined
