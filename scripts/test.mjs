@@ -21,10 +21,6 @@ await runMain(() => {
   // The newcomer's test starts what `npm start` starts; compiled here, it is not compiled on that test's time.
   ensureBuild()
   const args = process.argv.slice(2)
-  // Some of the tests don't reach the coverage that all of them must.
-  if (args.some((arg) => !arg.startsWith('-'))) {
-    args.push('--allow-incomplete-coverage', '--allow-empty-coverage')
-  }
   const tap = spawn(packageProgram('tap'), args, {
     cwd: projectRoot,
     stdio: 'inherit',

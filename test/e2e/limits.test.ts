@@ -83,6 +83,7 @@ t.test(
       t.same(count(ofOne ?? []), { 200: 3, 429: 7 }, `${round} round`)
       t.same(count(ofTwo ?? []), { 200: 3, 429: 7 }, `${round} round, another session`)
     }
+    const before = rig.upstream.calls.length
     const aborted = new AbortController()
     const left = times(3, (index) =>
       fetch(`${rig.url}/mcp/files`, {
@@ -92,10 +93,8 @@ t.test(
         signal: aborted.signal,
       }).catch(() => undefined),
     )
-    await eventually(
-      'the slots are taken',
-      async () => (await rig.call(one, 'echo')).status === 429,
-    )
+    await eventually('the slots are taken', () => rig.upstream.calls.length === before + 3)
+    t.equal((await rig.call(one, 'echo')).status, 429)
     aborted.abort()
     await left
     await eventually(
