@@ -24,9 +24,6 @@ The configuration file is --config, else $MCP_ADAPTER_CONFIG, else ./config.yaml
 Exit codes: 0 done, 1 start failed, 2 configuration invalid, 64 wrong arguments.
 `
 
-/** The build for older systems resets requests whose Content-Length has ten digits. */
-const LONGEST_ANNOUNCED_BODY = 1_000_000_000
-
 const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
 
 interface Arguments {
@@ -154,12 +151,6 @@ async function serve(args: Arguments): Promise<void> {
       'configuration fields accepted, but without effect in this version',
     )
   const gateway = await startGateway(config, log)
-  if (gateway.build === 'glibc-2.27' && config.uploads.maxFileBytes >= LONGEST_ANNOUNCED_BODY) {
-    log.warn(
-      { maxFileBytes: config.uploads.maxFileBytes },
-      'on this system uploads of 1000000000 bytes and more must be sent with chunked transfer encoding',
-    )
-  }
   log.info(
     {
       host: config.core.host,

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 
 import { eventually } from '../support/eventually.ts'
-import { FileRig, INITIALIZE, uploadAnswer } from '../support/file-rig.ts'
+import { FileRig, INITIALIZE, MCP_HEADERS, uploadAnswer } from '../support/file-rig.ts'
 
 t.setTimeout(60_000)
 
@@ -88,7 +88,7 @@ t.test(
     const left = times(3, (index) =>
       fetch(`${rig.url}/mcp/files`, {
         method: 'POST',
-        headers: { 'content-type': 'application/json', 'mcp-session-id': one },
+        headers: { ...MCP_HEADERS, 'mcp-session-id': one },
         body: `{"jsonrpc":"2.0","id":${index},"method":"tools/call","params":{"name":"slow","arguments":{"ms":3000}}}`,
         signal: aborted.signal,
       }).catch(() => undefined),

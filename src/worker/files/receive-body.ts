@@ -71,6 +71,10 @@ class Intake {
   readonly #streams: Readable[] = []
   readonly #saves: Promise<ReceivedFile | undefined>[] = []
   readonly #digests: string[] = []
+  #isDiscarded = false
+  /** Pieces that are being written now. */
+  #writing = 0
+  #wake: (() => void) | undefined
 
   constructor(order: ReceiveOrder, body: PortBody) {
     this.#order = order
@@ -100,6 +104,8 @@ class Intake {
   }
 
   async discard(): Promise<void> {
+    this.#isDiscarded = true
+    this.#wake?.()
     for (const stream of this.#streams) stream.destroy()
     await Promise.allSettled(this.#saves)
     await Promise.all(this.#sinks.map((sink) => sink.discard()))
@@ -109,6 +115,11 @@ class Intake {
     form.on('file', (field, stream, filename, _encoding, mimeType) => {
       // Without a listener an error of a part that nobody reads any more would end the thread.
       stream.on('error', fail)
+      // The parser may be in the middle of a chunk with many parts when the first of them fails.
+      if (this.#isDiscarded) {
+        stream.destroy()
+        return
+      }
       this.#streams.push(stream)
       const save = this.#saveStream(field, stream, { filename, mimeType })
       save.catch(fail)
@@ -128,14 +139,30 @@ class Intake {
   }
 
   async #feed(form: BusboyInstance): Promise<void> {
-    for await (const chunk of this.#body.chunks({ areDone: false })) {
+    for await (const chunk of this.#body.chunks({ areDone: true })) {
       const overhead = this.#body.receivedBytes - chunk.byteLength - this.#room.usedBytes
       if (overhead > MAX_OVERHEAD_BYTES) throw malformed('the form has too much that is no file')
       await new Promise<void>((resolve, reject) => {
         form.write(chunk, (error) => (error ? reject(error) : resolve()))
       })
+      await this.#settled()
     }
     form.end()
+  }
+
+  /** Resolves when every byte that the parser gave out is written: until then its pieces point into the chunk. */
+  async #settled(): Promise<void> {
+    const isBusy = (): boolean =>
+      this.#writing > 0 ||
+      this.#streams.some((stream) => !stream.destroyed && stream.readableLength > 0)
+    for (;;) {
+      // First, because a piece may be on its way from a stream to its file.
+      await new Promise((resolve) => setImmediate(resolve))
+      if (this.#isDiscarded || !isBusy()) return
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
   }
 
   /** Undefined for what a browser sends when no file was chosen: a part with an empty name and no content. */
@@ -165,7 +192,15 @@ class Intake {
     const sink = new FileSink({ files: this.#files, key, maxBytes, room: this.#room })
     this.#sinks.push(sink)
     await sink.open()
-    for await (const piece of pieces) await sink.write(piece)
+    for await (const piece of pieces) {
+      this.#writing++
+      try {
+        await sink.write(piece)
+      } finally {
+        this.#writing--
+        this.#wake?.()
+      }
+    }
     const { firstBytes, ...staged } = await sink.finish()
     return {
       ...staged,
