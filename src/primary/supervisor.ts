@@ -3,7 +3,7 @@ import { MessageChannel, Worker } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 
 import type { Config } from '../shared/config/config.ts'
-import { ownerOf } from '../shared/ids.ts'
+import { mintReplicaId, ownerOf } from '../shared/ids.ts'
 import type { Log } from '../shared/log.ts'
 import { RemoteStore } from '../shared/state/remote.ts'
 import type { LocalStoreOptions } from '../shared/state/open.ts'
@@ -40,6 +40,8 @@ interface Slot {
 
 /** One per replica. */
 export class Supervisor {
+  /** Names this process among the replicas. */
+  readonly replicaId = mintReplicaId()
   readonly #options: SupervisorOptions
   readonly #slots: Slot[]
   /** The state thread, once it is ready. */
@@ -190,6 +192,7 @@ export class Supervisor {
     const { config, signingSecrets, fallbackBaseUrl, workers, log } = this.#options
     const workerData: WorkerOptions = {
       config,
+      replicaId: this.replicaId,
       index,
       workers,
       framePort: frames.port2,

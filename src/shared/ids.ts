@@ -55,3 +55,8 @@ export function ownerOf(sessionId: string, workers: number): number {
   }
   return (hash >>> 0) % workers
 }
+
+/** A name for this process among the replicas: a new one at every start, so that what a predecessor held is never taken for its own. */
+export function mintReplicaId(): string {
+  return randomBytes(12).toString('base64url')
+}

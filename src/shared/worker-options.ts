@@ -6,6 +6,8 @@ import type { Config } from './config/config.ts'
 /** Crosses by structured clone; the ports are transferred. */
 export interface WorkerOptions {
   readonly config: Config
+  /** Names this process among the replicas; a new one at every start. */
+  readonly replicaId: string
   /** Which of `workers` this is: it owns the sessions whose id hashes to it. */
   readonly index: number
   readonly workers: number

@@ -12,6 +12,7 @@ import {
   produced,
   refTo,
   reserved,
+  sweptBy,
   uploaded,
 } from './store-fixtures.ts'
 
@@ -47,8 +48,8 @@ export function uploadTests(t: Test, open: ContractOpener): void {
       evicted: [],
     })
     t.equal((await store.inventory()).reservedBytes, 15)
-    await store.releaseBytes(reservationId)
-    await store.releaseBytes(reservationId)
+    await store.releaseBytes(session, reservationId)
+    await store.releaseBytes(session, reservationId)
     t.equal((await store.inventory()).reservedBytes, 0)
     t.strictSame(await store.commitUploads(session, reservationId, [newUpload(1)]), {
       ok: false,
@@ -79,7 +80,7 @@ export function uploadTests(t: Test, open: ContractOpener): void {
     await t.rejects(store.commitUploads(session, reservationId, [newUpload(0.5)]))
     await t.rejects(store.reserveBytes(session, -1))
     await t.rejects(store.reserveBytes(session, Number.NaN))
-    t.equal(await store.isNonceUsed('n-1'), false)
+    t.equal(await store.isNonceUsed(session, 'n-1'), false)
     t.match(await store.inventory(), { uploads: 0, bytes: 0, reservedBytes: 10 })
     t.match(await store.commitUploads(session, reservationId, [newUpload(10)], nonce), {
       ok: true,
@@ -92,27 +93,27 @@ export function uploadTests(t: Test, open: ContractOpener): void {
     const nonce = { value: 'n-1', expiresAtMs: 1_000_000 + 5_000 }
     const first = await reserved(store, session, 1)
     const second = await reserved(store, session, 1)
-    await store.releaseBytes(first.reservationId)
+    await store.releaseBytes(session, first.reservationId)
     t.match(
       await store.commitUploads(session, first.reservationId, [newUpload(1)], nonce),
       { reason: 'reservation_gone' },
       'a refusal redeems nothing',
     )
-    t.equal(await store.isNonceUsed('n-1'), false)
+    t.equal(await store.isNonceUsed(session, 'n-1'), false)
     t.match(await store.commitUploads(session, second.reservationId, [newUpload(1)], nonce), {
       ok: true,
     })
-    t.equal(await store.isNonceUsed('n-1'), true)
+    t.equal(await store.isNonceUsed(session, 'n-1'), true)
     const third = await reserved(store, session, 1)
     t.strictSame(await store.commitUploads(session, third.reservationId, [newUpload(1)], nonce), {
       ok: false,
       reason: 'nonce_used',
     })
     advance(4_000)
-    await store.sweep(10, [])
-    t.equal(await store.isNonceUsed('n-1'), true, 'it outlives sweeps until it expires')
+    await sweptBy(store, 10, [])
+    t.equal(await store.isNonceUsed(session, 'n-1'), true, 'it outlives sweeps until it expires')
     advance(1_001)
-    t.equal(await store.isNonceUsed('n-1'), false)
+    t.equal(await store.isNonceUsed(session, 'n-1'), false)
   })
 
   t.test('an upload unused for too long is expired before any sweep; use renews it', async (t) => {
@@ -129,7 +130,7 @@ export function uploadTests(t: Test, open: ContractOpener): void {
       uploadId: upload,
       reason: 'expired',
     })
-    const swept = await store.sweep(10, [session])
+    const swept = await sweptBy(store, 10, [session])
     t.strictSame(swept.files, [refTo(session, 'uploads', upload)])
     t.equal(swept.removedUploads, 1)
     t.match(await store.resolveUploads(session, [upload]), { reason: 'unknown' })
@@ -225,7 +226,7 @@ export function artifactTests(t: Test, open: ContractOpener): void {
     t.equal(await store.readArtifact(session, id), undefined)
     t.strictSame(await store.listArtifacts(session), [])
     t.equal(await store.allocateArtifact(session, newArtifact()), 'allocated')
-    t.match(await store.sweep(10, [session]), {
+    t.match(await sweptBy(store, 10, [session]), {
       removedArtifacts: 1,
       files: [refTo(session, 'artifacts', id)],
     })

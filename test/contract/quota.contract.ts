@@ -54,7 +54,7 @@ export function quotaTests(t: Test, open: ContractOpener): void {
     t.match(await store.resolveUploads(session, [upload]), { ok: true })
     t.not(await store.readArtifact(session, id), undefined)
     t.match(await store.inventory(), { bytes: 8, reservedBytes: 7 })
-    await store.releaseBytes(held.reservationId)
+    await store.releaseBytes(session, held.reservationId)
     t.match(await store.reserveBytes(session, 10), {
       ok: true,
       evicted: [refTo(session, 'uploads', upload), refTo(session, 'artifacts', id)],

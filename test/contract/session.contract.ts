@@ -10,6 +10,7 @@ import {
   opened,
   policyWith,
   reserved,
+  sweptBy,
   uploaded,
 } from './store-fixtures.ts'
 
@@ -62,7 +63,7 @@ export function sessionTests(t: Test, open: ContractOpener): void {
     await store.touchSessions([session])
     await store.touchPending(session, [artifact.artifactId])
     await store.dropArtifact(session, artifact.artifactId)
-    await store.releaseBytes(reservationId)
+    await store.releaseBytes(session, reservationId)
     t.strictSame(await store.inventory(), {
       sessions: 0,
       tombstones: 0,
@@ -147,7 +148,7 @@ export function lifetimeTests(t: Test, open: ContractOpener): void {
     const session = await opened(store)
     const upload = await uploaded(store, session, 5)
     advance(1_001)
-    await store.sweep(10, [])
+    await sweptBy(store, 10, [])
     t.equal(await store.reviveSession(session), 'active')
     t.equal((await store.readSession(session))?.state, 'active')
     t.match(await store.resolveUploads(session, [upload]), { ok: true })
@@ -182,9 +183,9 @@ export function lifetimeTests(t: Test, open: ContractOpener): void {
     t.equal(await store.readSession(session), undefined)
     t.equal(await store.reviveSession(session), 'gone')
     const second = await opened(store)
-    t.match(await store.sweep(10, []), { removedTombstones: 1, sessions: [session] })
+    t.match(await sweptBy(store, 10, []), { removedTombstones: 1, sessions: [session] })
     advance(1_001)
-    t.match(await store.sweep(10, []), { expiredSessions: 1, sessions: [second] })
+    t.match(await sweptBy(store, 10, []), { expiredSessions: 1, sessions: [second] })
     t.match(await store.inventory(), { sessions: 0, tombstones: 0, uploads: 0, bytes: 0 })
   })
 }

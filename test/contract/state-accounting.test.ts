@@ -5,7 +5,14 @@ import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { FileRef, SessionRecord } from '../../src/shared/state/records.ts'
 import type { SqlStore } from '../../src/shared/state/sql-store.ts'
 import type { ArtifactId } from '../../src/shared/state/store.ts'
-import { finalOf, newArtifact, newSession, newUpload, policyWith } from './store-fixtures.ts'
+import {
+  finalOf,
+  newArtifact,
+  newSession,
+  newUpload,
+  policyWith,
+  sweptBy,
+} from './store-fixtures.ts'
 
 const MAX_SESSION_BYTES = 100
 const MAX_TOTAL_BYTES = 180
@@ -134,7 +141,7 @@ const STEPS = {
   async release(model: Model, at: number): Promise<void> {
     const reservation = pick(model.reservations, at)
     if (reservation === undefined) return
-    await model.store.releaseBytes(reservation.id)
+    await model.store.releaseBytes(reservation.session, reservation.id)
     remove(model.reservations, (other) => other === reservation)
   },
   async upload(model: Model, at: number, size: number): Promise<void> {
@@ -179,7 +186,7 @@ const STEPS = {
   },
   async sweep(model: Model, at: number): Promise<void> {
     const alive = pick(model.sessions, at)
-    const swept = await model.store.sweep(at + 1, alive === undefined ? [] : [alive])
+    const swept = await sweptBy(model.store, at + 1, alive === undefined ? [] : [alive])
     for (const record of swept.sessions) {
       const session = model.sessions.find(({ sessionId }) => sessionId === record.sessionId)
       if (session === undefined) throw new Error('the store ended a session that is not there')

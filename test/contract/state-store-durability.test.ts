@@ -35,6 +35,7 @@ import {
   policyWith,
   produced,
   reserved,
+  sweptBy,
   uploaded,
 } from './store-fixtures.ts'
 
@@ -79,7 +80,7 @@ async function fill(store: SqlStore): Promise<(t: Test, again: SqlStore) => Prom
       uploads: [upload],
     })
     t.strictSame(await again.readArtifact(session, id), artifact)
-    t.equal(await again.isNonceUsed('n-1'), true)
+    t.equal(await again.isNonceUsed(session, 'n-1'), true)
     t.equal(await again.readSession(closed), undefined)
     t.strictSame(await again.inventory(), before)
   }
@@ -272,7 +273,7 @@ t.test('one unreadable record disturbs nothing but its session', async (t) => {
   t.strictSame((await again.readSession(newer))?.record, newer, 'adopting repairs it')
   nowMs += 2_001
   const { serverId, sessionId } = bad
-  t.match(await again.sweep(10, [good, newer]), {
+  t.match(await sweptBy(again, 10, [good, newer]), {
     sessions: [],
     files: [{ serverId, sessionId, kind: 'uploads', id: upload }],
   })

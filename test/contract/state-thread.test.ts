@@ -145,7 +145,7 @@ t.test('of several clients that race for the last thing of its kind, one gets it
         stores.map(async (store) => {
           const { reservationId } = await reserved(store, session, 1)
           const outcome = await store.commitUploads(session, reservationId, [newUpload(1)], nonce)
-          if (!outcome.ok) await store.releaseBytes(reservationId)
+          if (!outcome.ok) await store.releaseBytes(session, reservationId)
           return outcome.ok ? 'ok' : outcome.reason
         }),
       )

@@ -15,6 +15,7 @@ import type {
   Reserved,
   StateStore,
   StorePolicy,
+  SweepReport,
   UploadId,
 } from '../../src/shared/state/store.ts'
 
@@ -31,6 +32,9 @@ export const OPEN_POLICY: StorePolicy = {
   artifactTtlMs: null,
   pendingGraceMs: 5_000,
   evictionPolicy: 'lru_uploads_then_artifacts',
+  maxInFlightPerSession: null,
+  callLeaseMs: 2_000,
+  streamLeaseMs: 1_000,
 }
 
 export function policyWith(changes: Partial<StorePolicy>): StorePolicy {
@@ -79,6 +83,17 @@ export function finalOf(sizeBytes: number): {
   sha256: string
 } {
   return { filename: 'shot-1.png', mimeType: 'image/png', sizeBytes, sha256: 'ab'.repeat(32) }
+}
+
+/** Sweeps as somebody who excludes others; throws when fenced. */
+export async function sweptBy(
+  store: StateStore,
+  limit: number,
+  aliveKeys: readonly SessionKey[],
+): Promise<SweepReport> {
+  const report = await store.sweep(limit, aliveKeys, null)
+  if (report === 'fenced') throw new Error('nobody else should have been there')
+  return report
 }
 
 /** Opens a session; throws when there is no slot. */

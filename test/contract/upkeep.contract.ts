@@ -12,6 +12,7 @@ import {
   policyWith,
   refTo,
   reserved,
+  sweptBy,
   uploaded,
 } from './store-fixtures.ts'
 
@@ -24,11 +25,11 @@ export function sweepTests(t: Test, open: ContractOpener): void {
     const session = await opened(store)
     const upload = await uploaded(store, session, 5)
     advance(1_001)
-    t.match(await store.sweep(10, []), { tombstonedSessions: 1, files: [], sessions: [] })
-    t.match(await store.sweep(10, []), { tombstonedSessions: 0, removedTombstones: 0 })
+    t.match(await sweptBy(store, 10, []), { tombstonedSessions: 1, files: [], sessions: [] })
+    t.match(await sweptBy(store, 10, []), { tombstonedSessions: 0, removedTombstones: 0 })
     t.strictSame(await store.referencedItems(session), { uploads: [upload], artifacts: [] })
     advance(5_000)
-    t.strictSame(await store.sweep(10, []), {
+    t.strictSame(await sweptBy(store, 10, []), {
       expiredSessions: 0,
       tombstonedSessions: 0,
       removedTombstones: 1,
@@ -56,7 +57,7 @@ export function sweepTests(t: Test, open: ContractOpener): void {
       await store.allocateArtifact(alive, running)
       await store.allocateArtifact(idle, lost)
       advance(1_001)
-      t.match(await store.sweep(10, [alive, newSession()]), {
+      t.match(await sweptBy(store, 10, [alive, newSession()]), {
         tombstonedSessions: 1,
         removedArtifacts: 1,
         files: [refTo(idle, 'artifacts', lost.artifactId)],
@@ -78,9 +79,9 @@ export function sweepTests(t: Test, open: ContractOpener): void {
       await store.allocateArtifact(session, lost)
       advance(900)
       await store.touchPending(session, [touched.artifactId])
-      t.match(await store.sweep(10, []), { removedArtifacts: 0 })
+      t.match(await sweptBy(store, 10, []), { removedArtifacts: 0 })
       advance(200)
-      t.match(await store.sweep(10, []), { removedArtifacts: 1 })
+      t.match(await sweptBy(store, 10, []), { removedArtifacts: 1 })
       t.strictSame(await store.referencedItems(session), {
         uploads: [],
         artifacts: [touched.artifactId],
@@ -99,13 +100,13 @@ export function sweepTests(t: Test, open: ContractOpener): void {
       await uploaded(store, session, 1)
     }
     advance(1_001)
-    t.match(await store.sweep(2, []), { tombstonedSessions: 2, removedUploads: 2, more: true })
-    t.match(await store.sweep(2, []), { tombstonedSessions: 1, removedUploads: 1, more: false })
+    t.match(await sweptBy(store, 2, []), { tombstonedSessions: 2, removedUploads: 2, more: true })
+    t.match(await sweptBy(store, 2, []), { tombstonedSessions: 1, removedUploads: 1, more: false })
     advance(1_000)
-    const swept = await store.sweep(2, [])
+    const swept = await sweptBy(store, 2, [])
     t.equal(swept.sessions.length, 2)
     t.equal(swept.more, true)
-    t.equal((await store.sweep(2, [])).sessions.length, 1)
+    t.equal((await sweptBy(store, 2, [])).sessions.length, 1)
     t.match(await store.inventory(), { sessions: 0, tombstones: 0, uploads: 0 })
   })
 
@@ -117,10 +118,10 @@ export function sweepTests(t: Test, open: ContractOpener): void {
     const beating = await reserved(store, dead, 4)
     advance(4 * 60_000)
     await store.reserveBytes(dead, 0, beating.reservationId)
-    await store.sweep(10, [])
+    await sweptBy(store, 10, [])
     t.equal((await store.inventory()).reservedBytes, 7, 'not earlier')
     advance(61_000)
-    await store.sweep(10, [alive])
+    await sweptBy(store, 10, [alive])
     t.equal((await store.inventory()).reservedBytes, 5, 'nor one that is in use')
   })
 }
@@ -166,7 +167,7 @@ export function upkeepTests(t: Test, open: ContractOpener): void {
     await reserved(store, session, 1)
     await store.clear()
     t.equal(await store.readSession(session), undefined)
-    t.equal(await store.isNonceUsed('n'), false)
+    t.equal(await store.isNonceUsed(session, 'n'), false)
     t.match(await store.inventory(), { sessions: 0, uploads: 0, bytes: 0, reservedBytes: 0 })
   })
 
@@ -179,10 +180,10 @@ export function upkeepTests(t: Test, open: ContractOpener): void {
     store.onInvalidate((key) => changed.push(key))
     const { serverId, sessionId } = await opened(store)
     advance(1_001)
-    await store.sweep(10, [])
+    await sweptBy(store, 10, [])
     t.strictSame(changed, [{ serverId, sessionId }])
     advance(1_001)
-    await store.sweep(10, [])
+    await sweptBy(store, 10, [])
     t.equal(changed.length, 2)
   })
 

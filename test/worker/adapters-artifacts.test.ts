@@ -16,6 +16,7 @@ import {
   prepared,
   refusalOf,
 } from './adapters-fixture.ts'
+import { sweptBy } from '../contract/store-fixtures.ts'
 
 const PNG = Buffer.from('89504e470d0a1a0a0000', 'hex')
 const INJECTING = { type: 'artifact_producer', tools: ['make'], output_path_argument: 'path' }
@@ -373,7 +374,7 @@ t.test('a long call keeps its artifact from being swept', async (t) => {
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   passTime(50_000)
-  const report = await services.store.sweep(10, [context.key])
+  const report = await sweptBy(services.store, 10, [context.key])
   t.equal(report.removedArtifacts, 0)
   await writeFile(pathOf(call), 'x')
   t.match(await call.finish(EMPTY), { artifactsChanged: true })

@@ -87,6 +87,9 @@ const POLICY: StorePolicy = {
   artifactTtlMs: null,
   pendingGraceMs: 60_000,
   evictionPolicy: 'lru_uploads_then_artifacts',
+  maxInFlightPerSession: null,
+  callLeaseMs: 15_000,
+  streamLeaseMs: 3_000,
 }
 
 /** Opens everything; closed and removed when the test ends. */

@@ -35,6 +35,9 @@ export const POLICY: StorePolicy = {
   artifactTtlMs: null,
   pendingGraceMs: 60_000,
   evictionPolicy: 'lru_uploads_then_artifacts',
+  maxInFlightPerSession: null,
+  callLeaseMs: 15_000,
+  streamLeaseMs: 3_000,
 }
 
 /** A store in memory that is closed with the test. `clock.nowMs` can be moved. */

@@ -29,6 +29,7 @@ import {
   send,
   sha256,
 } from './files-upload-client.ts'
+import { sweptBy } from '../contract/store-fixtures.ts'
 
 t.test('a digest that does not fit fails the whole batch', async (t) => {
   const rig = await startRig(t)
@@ -248,7 +249,7 @@ t.test('an upload wakes a sleeping session, unless there is no place for it', as
   const [sleeping, other] = [sessionRecord('srv'), sessionRecord('srv')]
   await store.openSession(sleeping)
   nowMs += 5000
-  await store.sweep(10, [])
+  await sweptBy(store, 10, [])
   t.equal((await store.readSession(sleeping))?.state, 'tombstoned')
   await store.openSession(other)
   const target = rig.uploadTarget({ key: sleeping })

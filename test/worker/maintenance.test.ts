@@ -15,6 +15,7 @@ import {
 } from '../../src/worker/maintenance/reconciliation.ts'
 import { eventually, sessionRecord, tempRoot, tree } from './files-fixture.ts'
 import { commitUpload, MINUTE, place, sha256, startRig, uploadRef } from './maintenance-fixture.ts'
+import { sweptBy } from '../contract/store-fixtures.ts'
 
 t.test(
   'expired items and sessions go from the store and from disk, and their ends are told',
@@ -69,7 +70,7 @@ t.test(
     await commitUpload(rig, sleeping, 'sleeping.txt')
     rig.advance(31 * MINUTE)
     await rig.store.touchSessions([active])
-    await rig.store.sweep(10, [active])
+    await sweptBy(rig.store, 10, [active])
     t.equal((await rig.store.readSession(sleeping))?.state, 'tombstoned')
     await commitUpload(rig, active, 'committed.txt')
     const pending = mintArtifactId()

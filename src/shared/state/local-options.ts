@@ -4,6 +4,11 @@ import { dirname, join } from 'node:path'
 import type { Config } from '../config/config.ts'
 import type { LocalStoreOptions } from './open.ts'
 
+/** A call whose process stopped renewing its lease frees its slot after this. */
+const CALL_LEASE_MS = 15_000
+/** A stream whose holder stopped renewing is taken over after this, when nothing told of its end before. */
+const STREAM_LEASE_MS = 3_000
+
 /** The store that a configuration asks for. `memory` keeps its snapshot beside where `disk` would keep its database. */
 export function localStoreOptions(config: Config): LocalStoreOptions {
   const { statePersistence, sessions, uploads, artifacts, storage } = config
@@ -26,6 +31,9 @@ export function localStoreOptions(config: Config): LocalStoreOptions {
       artifactTtlMs: milliseconds(artifacts.ttlSeconds),
       pendingGraceMs: storage.orphanSweeperGraceSeconds * 1_000,
       evictionPolicy: sessions.evictionPolicy,
+      maxInFlightPerSession: sessions.maxInFlightPerSession,
+      callLeaseMs: CALL_LEASE_MS,
+      streamLeaseMs: STREAM_LEASE_MS,
     },
   }
 }

@@ -30,6 +30,7 @@ interface Pending {
 export class RemoteStore extends RequestStore {
   readonly #timeoutMs: number
   readonly #invalidateListeners: ((key: SessionKey) => void)[] = []
+  readonly #offerListeners: ((key: SessionKey) => void)[] = []
   readonly #disconnectListeners: (() => void)[] = []
   readonly #pending = new Map<number, Pending>()
   #port: MessagePort | undefined
@@ -54,6 +55,10 @@ export class RemoteStore extends RequestStore {
 
   override onInvalidate(listener: (key: SessionKey) => void): void {
     this.#invalidateListeners.push(listener)
+  }
+
+  override onStreamOffered(listener: (key: SessionKey) => void): void {
+    this.#offerListeners.push(listener)
   }
 
   /** Calls back when the host is gone: invalidations may be missed from here on, so no copy of any session must be trusted. */

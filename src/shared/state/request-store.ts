@@ -8,7 +8,14 @@ import type {
   UploadRecord,
 } from './records.ts'
 import type { StoreValue, StoreVerb } from './store-requests.ts'
-import type { ArtifactId, StateStore, UploadId } from './store.ts'
+import type {
+  ArtifactId,
+  StateStore,
+  StreamClaim,
+  StreamLease,
+  StreamRelease,
+  UploadId,
+} from './store.ts'
 import type { Nonce } from './upload-operations.ts'
 
 /** Implements every operation of `StateStore` by `perform`. */
@@ -20,6 +27,8 @@ export abstract class RequestStore implements StateStore {
   ): Promise<StoreValue<V>>
 
   abstract onInvalidate(listener: (key: SessionKey) => void): void
+
+  abstract onStreamOffered(listener: (key: SessionKey) => void): void
 
   abstract close(): Promise<void>
 
@@ -35,7 +44,7 @@ export abstract class RequestStore implements StateStore {
     return this.perform('reviveSession', [key])
   }
 
-  touchSessions(keys: readonly SessionKey[]): Promise<void> {
+  touchSessions(keys: readonly SessionKey[]): Promise<StoreValue<'touchSessions'>> {
     return this.perform('touchSessions', [keys])
   }
 
@@ -55,8 +64,8 @@ export abstract class RequestStore implements StateStore {
     return this.perform('reserveBytes', [key, bytes, reservationId])
   }
 
-  releaseBytes(reservationId: string): Promise<void> {
-    return this.perform('releaseBytes', [reservationId])
+  releaseBytes(key: SessionKey, reservationId: string): Promise<void> {
+    return this.perform('releaseBytes', [key, reservationId])
   }
 
   commitUploads(
@@ -68,8 +77,8 @@ export abstract class RequestStore implements StateStore {
     return this.perform('commitUploads', [key, reservationId, uploads, nonce])
   }
 
-  isNonceUsed(nonce: string): Promise<boolean> {
-    return this.perform('isNonceUsed', [nonce])
+  isNonceUsed(key: SessionKey, nonce: string): Promise<boolean> {
+    return this.perform('isNonceUsed', [key, nonce])
   }
 
   resolveUploads(key: SessionKey, ids: readonly UploadId[]): Promise<StoreValue<'resolveUploads'>> {
@@ -107,8 +116,60 @@ export abstract class RequestStore implements StateStore {
     return this.perform('readArtifact', [key, id])
   }
 
-  sweep(limit: number, aliveKeys: readonly SessionKey[]): Promise<StoreValue<'sweep'>> {
-    return this.perform('sweep', [limit, aliveKeys])
+  enterCalls(key: SessionKey, leaseId: string, count: number): Promise<StoreValue<'enterCalls'>> {
+    return this.perform('enterCalls', [key, leaseId, count])
+  }
+
+  leaveCalls(key: SessionKey, leaseId: string): Promise<void> {
+    return this.perform('leaveCalls', [key, leaseId])
+  }
+
+  keepAlive(sessions: Parameters<StateStore['keepAlive']>[0]): Promise<void> {
+    return this.perform('keepAlive', [sessions])
+  }
+
+  claimStream(key: SessionKey, holder: string, expected: number | null): Promise<StreamClaim> {
+    return this.perform('claimStream', [key, holder, expected])
+  }
+
+  renewStreams(holder: string, leases: readonly StreamLease[]): Promise<readonly SessionKey[]> {
+    return this.perform('renewStreams', [holder, leases])
+  }
+
+  releaseStream(key: SessionKey, epoch: number, how: StreamRelease): Promise<void> {
+    return this.perform('releaseStream', [key, epoch, how])
+  }
+
+  abandonedStreams(lost: readonly string[], limit: number): Promise<readonly StreamLease[]> {
+    return this.perform('abandonedStreams', [lost, limit])
+  }
+
+  keepEvents(key: SessionKey, epoch: number, events: readonly string[]): Promise<boolean> {
+    return this.perform('keepEvents', [key, epoch, events])
+  }
+
+  takeEvents(key: SessionKey, epoch: number): Promise<readonly string[]> {
+    return this.perform('takeEvents', [key, epoch])
+  }
+
+  electMaintainer(holder: string, leaseMs: number): Promise<number | null> {
+    return this.perform('electMaintainer', [holder, leaseMs])
+  }
+
+  resignMaintainer(holder: string): Promise<void> {
+    return this.perform('resignMaintainer', [holder])
+  }
+
+  sweep(
+    limit: number,
+    aliveKeys: readonly SessionKey[],
+    fence: number | null,
+  ): Promise<StoreValue<'sweep'>> {
+    return this.perform('sweep', [limit, aliveKeys, fence])
+  }
+
+  repairCounters(fence: number | null): Promise<StoreValue<'repairCounters'>> {
+    return this.perform('repairCounters', [fence])
   }
 
   referencedItems(key: SessionKey): Promise<StoreValue<'referencedItems'>> {

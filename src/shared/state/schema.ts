@@ -156,8 +156,12 @@ export function schemaVersion(db: SqlDatabase, schema: 'main' | 'snapshot'): num
 
 /** Drops what belongs to no session and computes every sum anew, so that an edit from outside can't make them wrong for good. */
 export function recount(db: SqlDatabase): void {
-  db.transaction(true, () => {
-    db.exec(`
+  db.transaction(true, () => recountRows(db))
+}
+
+/** The same inside a transaction of the caller. */
+export function recountRows(db: SqlDatabase): void {
+  db.exec(`
       DELETE FROM items WHERE session NOT IN (SELECT id FROM sessions);
       DELETE FROM reservations WHERE session NOT IN (SELECT id FROM sessions);
       UPDATE sessions SET used_bytes = sums.used, reserved_bytes = sums.reserved, artifact_count = sums.artifacts
@@ -179,7 +183,6 @@ export function recount(db: SqlDatabase): void {
         bytes = (SELECT coalesce(sum(size_bytes), 0) FROM items),
         reserved_bytes = (SELECT coalesce(sum(bytes), 0) FROM reservations);
     `)
-  })
 }
 
 /** The database was written by a newer version of this program. */

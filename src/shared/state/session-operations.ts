@@ -58,19 +58,17 @@ export function reviveSession(
   return 'active'
 }
 
-export function touchSessions(ctx: StoreContext, keys: readonly SessionKey[]): void {
+export function touchSessions(
+  ctx: StoreContext,
+  keys: readonly SessionKey[],
+): readonly (string | null | undefined)[] {
   const nowMs = ctx.now()
-  const cutoff = idleCutoff(ctx.policy, nowMs) ?? 0
-  for (const key of keys) {
-    ctx.db.run(
-      'UPDATE sessions SET last_accessed_ms = ? WHERE server_id = ? AND session_id = ? AND state = 0 AND last_accessed_ms >= ? AND last_accessed_ms < ?',
-      nowMs,
-      key.serverId,
-      key.sessionId,
-      cutoff,
-      nowMs,
-    )
-  }
+  return keys.map((key) => {
+    const session = findUsableSession(ctx, key)
+    if (session?.standing !== 'active') return undefined
+    touchSession(ctx, session, nowMs)
+    return readRecord(ctx, session)?.upstreamSessionId
+  })
 }
 
 export function replaceUpstreamSession(
@@ -90,6 +88,7 @@ export function closeSession(ctx: StoreContext, key: SessionKey): SessionRecord 
   const session = findSession(ctx, key)
   if (session === undefined) return undefined
   ctx.db.run('DELETE FROM sessions WHERE id = ?', session.rowId)
+  ctx.leases.drop(key)
   ctx.invalidate(key, 'others')
   return readRecord(ctx, session)
 }

@@ -8,6 +8,19 @@ import {
   readArtifact,
   touchPending,
 } from './artifact-operations.ts'
+import {
+  abandonedStreams,
+  claimStream,
+  electMaintainer,
+  enterCalls,
+  keepEvents,
+  leaveCalls,
+  LocalLeases,
+  releaseStream,
+  renewStreams,
+  resignMaintainer,
+  takeEvents,
+} from './local-leases.ts'
 import type { SessionKey } from './records.ts'
 import { RequestStore } from './request-store.ts'
 import {
@@ -31,8 +44,15 @@ import type {
   StoreVerb,
 } from './store-requests.ts'
 import type { StateStore, StorePolicy } from './store.ts'
-import { sweep } from './sweep-operation.ts'
-import { adopt, clear, inventory, recoverAfterCrash, referencedItems } from './upkeep-operations.ts'
+import { keepAlive, sweep } from './sweep-operation.ts'
+import {
+  adopt,
+  clear,
+  inventory,
+  recoverAfterCrash,
+  referencedItems,
+  repairCounters,
+} from './upkeep-operations.ts'
 import {
   commitUploads,
   isNonceUsed,
@@ -64,7 +84,19 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   dropArtifact,
   listArtifacts,
   readArtifact,
+  enterCalls,
+  leaveCalls,
+  keepAlive,
+  claimStream,
+  renewStreams,
+  releaseStream,
+  abandonedStreams,
+  keepEvents,
+  takeEvents,
+  electMaintainer,
+  resignMaintainer,
   sweep,
+  repairCounters,
   referencedItems,
   adopt,
   recoverAfterCrash,
@@ -118,6 +150,7 @@ export class SqlStore extends RequestStore implements GroupStore {
     this.#context = {
       db,
       policy: options.policy,
+      leases: new LocalLeases(),
       now: () => Math.floor(options.clock()),
       invalidate: (key, audience) => {
         const by = audience === 'others' ? this.#current : undefined
@@ -148,6 +181,9 @@ export class SqlStore extends RequestStore implements GroupStore {
   override onInvalidate(listener: (key: SessionKey) => void): void {
     this.#listeners.push(listener)
   }
+
+  /** Nobody else is there to hand a stream over. */
+  override onStreamOffered(): void {}
 
   override async close(): Promise<void> {
     if (this.#closed) return

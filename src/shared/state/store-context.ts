@@ -1,4 +1,5 @@
 /** What every store operation works with. */
+import type { LocalLeases } from './local-leases.ts'
 import type { SessionKey } from './records.ts'
 import type { SqlDatabase } from './sql-database.ts'
 import type { StorePolicy } from './store.ts'
@@ -10,6 +11,7 @@ type Audience = 'everyone' | 'others'
 export interface StoreContext {
   readonly db: SqlDatabase
   readonly policy: StorePolicy
+  readonly leases: LocalLeases
   /** Unix milliseconds, whole. */
   now(): number
   /** Says that copies of this session must not be trusted any more. */

@@ -3,7 +3,7 @@ import type { SessionKey } from './records.ts'
 import type { StateStore } from './store.ts'
 
 /** A method of the store that is one atomic operation. */
-export type StoreVerb = Exclude<keyof StateStore, 'onInvalidate' | 'close'>
+export type StoreVerb = Exclude<keyof StateStore, 'onInvalidate' | 'onStreamOffered' | 'close'>
 
 /** What a method answers when it does not fail. */
 export type StoreValue<V extends StoreVerb> = Awaited<ReturnType<StateStore[V]>>

@@ -31,6 +31,12 @@ export interface StorePolicy {
   /** A pending artifact older than this whose call is not reported alive is dropped by `sweep`. */
   readonly pendingGraceMs: number
   readonly evictionPolicy: 'lru_uploads_then_artifacts' | 'lru_artifacts_then_uploads'
+  /** JSON-RPC requests under way in one session, over all replicas. */
+  readonly maxInFlightPerSession: number | null
+  /** A lease of calls that nobody renewed for this long ends: its process is gone. */
+  readonly callLeaseMs: number
+  /** A lease of a standalone stream that nobody renewed for this long may be taken by anybody. */
+  readonly streamLeaseMs: number
 }
 
 /** A session as the store has it now. */
@@ -70,6 +76,29 @@ export type ArtifactCommitted =
       readonly reason: 'unknown' | 'session_gone' | 'session_quota' | 'global_quota'
     }
 
+/** Who holds the upstream's standalone stream of a session. */
+export interface StreamLease {
+  readonly key: SessionKey
+  /** Only grows, for as long as the session lives: what was allowed under an older one is refused. */
+  readonly epoch: number
+}
+
+/** Outcome of asking for a stream. `previousHolder` is null when nobody held it. */
+export type StreamClaim =
+  | { readonly ok: true; readonly epoch: number; readonly previousHolder: string | null }
+  | { readonly ok: false; readonly reason: 'session_gone' | 'epoch_passed' }
+
+/** How a holder gives a stream up: for good, or for another replica to take at once. */
+export type StreamRelease = 'closed' | 'hand_over'
+
+/** What one repair of counters corrected. */
+export interface CounterRepair {
+  /** Slots of active sessions that were counted without a session, or the reverse. */
+  readonly sessions: number
+  /** Bytes that the total was off by; positive when it had been too high. */
+  readonly bytes: number
+}
+
 /** What one `sweep` did. */
 export interface SweepReport {
   readonly expiredSessions: number
@@ -107,8 +136,11 @@ export interface StateStore {
   readSession(key: SessionKey): Promise<SessionView | undefined>
   /** Makes a tombstoned session active again (counts against `maxActiveSessions`) and touches it. */
   reviveSession(key: SessionKey): Promise<'active' | 'at_capacity' | 'gone'>
-  /** Notes use of sessions at the store's present time; unknown keys are ignored. Never revives. */
-  touchSessions(keys: readonly SessionKey[]): Promise<void>
+  /**
+   * Notes use of sessions at the store's present time. Never revives. Answers, for each key, the upstream session id that the record has now, and
+   * undefined when there is no such session or it is not active: a copy that differs must not be trusted any more.
+   */
+  touchSessions(keys: readonly SessionKey[]): Promise<readonly (string | null | undefined)[]>
   /**
    * Replaces the record of a session when its `upstreamSessionId` is still `expectedUpstreamSessionId`; false when it is not or the session is gone.
    * Used when a lost upstream session was initialised anew, so that two callers can't both replace it.
@@ -126,7 +158,7 @@ export interface StateStore {
    */
   reserveBytes(key: SessionKey, bytes: number, reservationId?: string): Promise<Reserved>
   /** Gives a reservation back; unknown ones are ignored. */
-  releaseBytes(reservationId: string): Promise<void>
+  releaseBytes(key: SessionKey, reservationId: string): Promise<void>
   /**
    * Makes files that are complete on disk visible as uploads, all or none, converts the reservation into their sizes (the rest is released), and
    * redeems `nonce` (unusable until `nonceExpiresAtMs`) when one is given.
@@ -138,7 +170,7 @@ export interface StateStore {
     nonce?: { readonly value: string; readonly expiresAtMs: number },
   ): Promise<UploadsCommitted>
   /** Whether a nonce was redeemed already. Only `commitUploads` decides; this saves a client from sending a body for nothing. */
-  isNonceUsed(nonce: string): Promise<boolean>
+  isNonceUsed(key: SessionKey, nonce: string): Promise<boolean>
   /** Looks uploads up for a tool call and touches them, all or none. An upload past its time-to-live is `expired`, swept or not. */
   resolveUploads(key: SessionKey, ids: readonly UploadId[]): Promise<UploadsResolved>
 
@@ -170,8 +202,60 @@ export interface StateStore {
   /** A committed, unexpired artifact, touched; undefined otherwise. */
   readArtifact(key: SessionKey, id: ArtifactId): Promise<ArtifactRecord | undefined>
 
-  /** Ends what has expired, at most `limit` sessions and `limit` items a call. `aliveKeys` are sessions with calls in flight: never idle. */
-  sweep(limit: number, aliveKeys: readonly SessionKey[]): Promise<SweepReport>
+  /**
+   * Enters `count` requests of a session under a lease of the caller's naming, unless more than `maxInFlightPerSession` would be under way: all of
+   * them or none. A lease ends by `leaveCalls`, or `callLeaseMs` after its last renewal.
+   */
+  enterCalls(
+    key: SessionKey,
+    leaseId: string,
+    count: number,
+  ): Promise<'entered' | 'at_limit' | 'session_gone'>
+  /** Ends a lease of calls; unknown ones are ignored. */
+  leaveCalls(key: SessionKey, leaseId: string): Promise<void>
+  /**
+   * What a process does regularly for the sessions that it works for: notes their use, keeps their pending artifacts, reservations and the named
+   * leases of calls from ending. One that lost its slot is not revived, but what it has is kept.
+   */
+  keepAlive(
+    sessions: readonly { readonly key: SessionKey; readonly callLeases: readonly string[] }[],
+  ): Promise<void>
+
+  /**
+   * Takes the lease of a session's standalone stream. With `expectedEpoch` null from whoever has it (a client's own GET has arrived); with a number
+   * only while the lease has that epoch and its holder is gone, has released it, or has not renewed it in time: of many that try one gets it.
+   * Everyone else is called back by `onInvalidate`.
+   */
+  claimStream(key: SessionKey, holder: string, expectedEpoch: number | null): Promise<StreamClaim>
+  /** Renews leases for `streamLeaseMs`; answers the sessions whose lease is not the holder's any more: it must stop using their stream. */
+  renewStreams(holder: string, leases: readonly StreamLease[]): Promise<readonly SessionKey[]>
+  /** Gives a lease up; ignored with an epoch that has passed. After `hand_over` everyone else is called back by `onStreamOffered`. */
+  releaseStream(key: SessionKey, epoch: number, how: StreamRelease): Promise<void>
+  /** Leases to take over: handed over, not renewed in time, or of one of `lostHolders`. At most `limit`. */
+  abandonedStreams(lostHolders: readonly string[], limit: number): Promise<readonly StreamLease[]>
+  /**
+   * Keeps events of the upstream's standalone stream (whole JSON-RPC messages) for the client's next stream. False when the epoch has passed. The
+   * oldest are dropped beyond 256 events or 1 MiB a session.
+   */
+  keepEvents(key: SessionKey, epoch: number, events: readonly string[]): Promise<boolean>
+  /** Takes what was kept, oldest first; nothing when the epoch has passed. */
+  takeEvents(key: SessionKey, epoch: number): Promise<readonly string[]>
+
+  /** Makes `holder` the maintainer for `leaseMs`, or renews that: answers a fencing token that only grows, or null while somebody else is it. */
+  electMaintainer(holder: string, leaseMs: number): Promise<number | null>
+  /** Ends the holder's time as the maintainer. */
+  resignMaintainer(holder: string): Promise<void>
+  /**
+   * Ends what has expired, at most `limit` sessions and `limit` items a call. `aliveKeys` are sessions with calls in flight: never idle. `fence` is
+   * the token from `electMaintainer`: one that has passed changes nothing and is answered `fenced`. Null when the caller excludes others itself.
+   */
+  sweep(
+    limit: number,
+    aliveKeys: readonly SessionKey[],
+    fence: number | null,
+  ): Promise<SweepReport | 'fenced'>
+  /** Makes counters agree with the records that they sum up; for the maintainer. */
+  repairCounters(fence: number | null): Promise<CounterRepair | 'fenced'>
   /**
    * The ids of all items of a session that a record names (pending included), or undefined when the store does not know the session in any state:
    * what the orphan sweeper must not touch.
@@ -185,13 +269,18 @@ export interface StateStore {
     uploads: readonly UploadRecord[],
     artifacts: readonly ArtifactRecord[],
   ): Promise<void>
-  /** Drops reservations, and pending artifacts, of processes that are gone. Called once at start, before anything is served. */
+  /**
+   * Drops reservations, and pending artifacts, of processes that are gone. Called once at start, before anything is served. A store that other
+   * processes use at the same time does nothing here: what theirs left ends with its lease.
+   */
   recoverAfterCrash(): Promise<readonly FileRef[]>
   /** Removes everything (`refresh_on_startup`). */
   clear(): Promise<void>
   inventory(): Promise<Inventory>
   /** Calls back for each session that someone else changed or removed; a copy of it must not be trusted any more. */
   onInvalidate(listener: (key: SessionKey) => void): void
+  /** Calls back for each session whose standalone stream another replica hands over. */
+  onStreamOffered(listener: (key: SessionKey) => void): void
   /** Waits for what was asked before, then closes. Idempotent. */
   close(): Promise<void>
 }

@@ -1,4 +1,5 @@
 /** Ends what has expired, in bounded steps. */
+import { isFenced, renewCalls } from './local-leases.ts'
 import type { FileRef, SessionKey, SessionRecord } from './records.ts'
 import { itemCutoff } from './room.ts'
 import { findSession, findSessions, idleCutoff, readRecord, tombstone } from './session-rows.ts'
@@ -16,9 +17,11 @@ export function sweep(
   ctx: StoreContext,
   limit: number,
   aliveKeys: readonly SessionKey[],
-): SweepReport {
+  fence: number | null,
+): SweepReport | 'fenced' {
+  if (isFenced(ctx, fence)) return 'fenced'
   const nowMs = ctx.now()
-  for (const key of aliveKeys) keepAlive(ctx, key, nowMs)
+  for (const key of aliveKeys) keepSession(ctx, key, nowMs)
   const sessions = sweepSessions(ctx, limit, nowMs)
   const items = sweepItems(ctx, limit, nowMs)
   const noncesLeft = pruneNonces(ctx, limit, nowMs)
@@ -35,8 +38,19 @@ export function sweep(
   }
 }
 
+export function keepAlive(
+  ctx: StoreContext,
+  sessions: readonly { readonly key: SessionKey; readonly callLeases: readonly string[] }[],
+): void {
+  const nowMs = ctx.now()
+  for (const { key, callLeases } of sessions) {
+    keepSession(ctx, key, nowMs)
+    renewCalls(ctx, key, callLeases)
+  }
+}
+
 /** A session with a call in flight is in use now. One that lost its slot already is not revived, but what it has is kept. */
-function keepAlive(ctx: StoreContext, key: SessionKey, nowMs: number): void {
+function keepSession(ctx: StoreContext, key: SessionKey, nowMs: number): void {
   const session = findSession(ctx, key)
   if (session === undefined || session.terminalReason !== null) return
   ctx.db.run(
@@ -111,6 +125,7 @@ function remove(ctx: StoreContext, session: StoredSession, swept: SweptSessions)
   if (record === undefined) swept.files.push(...itemsOf(ctx, session))
   else swept.records.push(record)
   ctx.db.run('DELETE FROM sessions WHERE id = ?', session.rowId)
+  ctx.leases.drop(session)
   ctx.invalidate(session, 'everyone')
 }
 

@@ -1,10 +1,12 @@
 /** What start-up, orphan sweeping and health need of the store. */
 import { insertArtifact } from './artifact-operations.ts'
+import { isFenced } from './local-leases.ts'
 import type { ArtifactRecord, FileRef, SessionKey, SessionRecord, UploadRecord } from './records.ts'
+import { recountRows } from './schema.ts'
 import { hasActiveSlot, insertSession } from './session-operations.ts'
 import { findSession, readRecord } from './session-rows.ts'
 import type { StoreContext } from './store-context.ts'
-import type { Inventory } from './store.ts'
+import type { CounterRepair, Inventory } from './store.ts'
 import { insertUpload } from './upload-operations.ts'
 
 export function referencedItems(
@@ -66,7 +68,19 @@ export function clear(ctx: StoreContext): void {
   )
   ctx.db.run('DELETE FROM sessions')
   ctx.db.run('DELETE FROM nonces')
+  ctx.leases.clear()
   for (const [serverId, sessionId] of keys) ctx.invalidate({ serverId, sessionId }, 'everyone')
+}
+
+export function repairCounters(ctx: StoreContext, fence: number | null): CounterRepair | 'fenced' {
+  if (isFenced(ctx, fence)) return 'fenced'
+  const before = inventory(ctx)
+  recountRows(ctx.db)
+  const after = inventory(ctx)
+  return {
+    sessions: before.sessions - after.sessions,
+    bytes: before.bytes + before.reservedBytes - after.bytes - after.reservedBytes,
+  }
 }
 
 export function inventory(ctx: StoreContext): Inventory {

@@ -52,7 +52,7 @@ export function reserveBytes(
   return { ok: true, reservationId: id, evicted: room.evicted }
 }
 
-export function releaseBytes(ctx: StoreContext, reservationId: string): void {
+export function releaseBytes(ctx: StoreContext, _key: SessionKey, reservationId: string): void {
   ctx.db.run('DELETE FROM reservations WHERE id = ?', reservationId)
 }
 
@@ -65,13 +65,13 @@ export function commitUploads(
 ): UploadsCommitted {
   const session = findUsableSession(ctx, key)
   if (session === undefined) return { ok: false, reason: 'session_gone' }
-  if (nonce !== undefined && isNonceUsed(ctx, nonce.value)) {
+  if (nonce !== undefined && isNonceUsed(ctx, key, nonce.value)) {
     return { ok: false, reason: 'nonce_used' }
   }
   const reserved = reservedBytes(ctx, session, reservationId)
   if (reserved === undefined) return { ok: false, reason: 'reservation_gone' }
   checkSizes(uploads, reserved)
-  releaseBytes(ctx, reservationId)
+  releaseBytes(ctx, key, reservationId)
   const nowMs = ctx.now()
   for (const upload of uploads) insertUpload(ctx, session, upload, nowMs)
   if (nonce !== undefined) redeem(ctx, nonce, nowMs)
@@ -79,7 +79,7 @@ export function commitUploads(
   return { ok: true }
 }
 
-export function isNonceUsed(ctx: StoreContext, nonce: string): boolean {
+export function isNonceUsed(ctx: StoreContext, _key: SessionKey, nonce: string): boolean {
   const row = ctx.db.get<readonly [number]>('SELECT expires_ms FROM nonces WHERE nonce = ?', nonce)
   return row !== undefined && row[0] >= ctx.now()
 }

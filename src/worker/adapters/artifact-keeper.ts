@@ -175,10 +175,11 @@ export class ArtifactKeeper {
     if (config.sessions.maxTotalSessionSize === null && config.storage.maxSize === null) {
       return { isHeld: false, release: async () => {} }
     }
-    const outcome = await store.reserveBytes(this.#context.key, bytes)
+    const { key } = this.#context
+    const outcome = await store.reserveBytes(key, bytes)
     if (!outcome.ok) throw new ToolRefusal(this.#refused(outcome.reason, bytes))
     await this.#removeEvicted(outcome.evicted)
-    return { isHeld: true, release: () => store.releaseBytes(outcome.reservationId) }
+    return { isHeld: true, release: () => store.releaseBytes(key, outcome.reservationId) }
   }
 
   /** Their records are gone; a directory that can't be removed now is left to the sweeper. */

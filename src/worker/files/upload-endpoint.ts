@@ -102,7 +102,7 @@ export class UploadEndpoint {
   async #requireSession(grant: UploadGrant): Promise<SessionView> {
     const { store } = this.#services
     const [isUsed, view] = await Promise.all([
-      store.isNonceUsed(grant.nonce),
+      store.isNonceUsed(keyOf(grant), grant.nonce),
       store.readSession(keyOf(grant)),
     ])
     if (isUsed) throw ticketUsed()

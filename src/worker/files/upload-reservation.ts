@@ -44,7 +44,7 @@ export class UploadReservation {
   /** Gives everything back. Never rejects: what can't be given back now is dropped with the session. */
   async release(): Promise<void> {
     if (this.#id === undefined) return
-    await this.#store.releaseBytes(this.#id).catch(() => undefined)
+    await this.#store.releaseBytes(this.#key, this.#id).catch(() => undefined)
   }
 
   async #ask(bytes: number): Promise<Reserved> {

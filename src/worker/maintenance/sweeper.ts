@@ -138,7 +138,8 @@ export class Sweeper {
   async #sweepStore(totals: Totals): Promise<void> {
     const { store, files, aliveSessions, onSessionsEnded } = this.#options
     for (let batch = 0; batch < MAX_BATCHES && !this.#isStopping; batch++) {
-      const swept = await store.sweep(BATCH, await aliveSessions())
+      const swept = await store.sweep(BATCH, await aliveSessions(), null)
+      if (swept === 'fenced') return
       totals.add(swept)
       for (const ref of swept.files) await this.#attempt(totals, () => files.removeItem(ref))
       for (const key of swept.sessions) await this.#attempt(totals, () => files.removeSession(key))

@@ -1,0 +1,202 @@
+/**
+ * Leases of calls and standalone streams, and the maintainer, in a store that one process has for itself. They end with the process, so they are
+ * kept in memory: after a restart nobody holds anything, which is what is true then.
+ */
+import type { SessionKey } from './records.ts'
+import { findUsableSession } from './session-rows.ts'
+import type { StoreContext } from './store-context.ts'
+import type { StreamClaim, StreamLease, StreamRelease } from './store.ts'
+
+/** Events kept for a client without a stream, per session. */
+const MAX_KEPT_EVENTS = 256
+/** Characters of them. */
+const MAX_KEPT_CHARS = 1_048_576
+
+interface CallLease {
+  count: number
+  expiresAtMs: number
+}
+
+interface HeldStream {
+  readonly key: SessionKey
+  epoch: number
+  holder: string | null
+  expiresAtMs: number
+  isOffered: boolean
+  events: string[]
+}
+
+/** What a store holds in memory beside its tables. */
+export class LocalLeases {
+  readonly calls = new Map<string, Map<string, CallLease>>()
+  readonly streams = new Map<string, HeldStream>()
+  maintainer: { holder: string; expiresAtMs: number } | undefined
+  fence = 0
+
+  /** Forgets what a session had. */
+  drop(key: SessionKey): void {
+    this.calls.delete(nameOf(key))
+    this.streams.delete(nameOf(key))
+  }
+
+  clear(): void {
+    this.calls.clear()
+    this.streams.clear()
+  }
+}
+
+export function enterCalls(
+  ctx: StoreContext,
+  key: SessionKey,
+  leaseId: string,
+  count: number,
+): 'entered' | 'at_limit' | 'session_gone' {
+  if (findUsableSession(ctx, key)?.standing !== 'active') return 'session_gone'
+  const nowMs = ctx.now()
+  const leases = ctx.leases.calls.get(nameOf(key)) ?? new Map<string, CallLease>()
+  let underWay = 0
+  for (const [id, lease] of leases) {
+    if (lease.expiresAtMs < nowMs) leases.delete(id)
+    else underWay += lease.count
+  }
+  const limit = ctx.policy.maxInFlightPerSession
+  if (limit !== null && underWay + count > limit) return 'at_limit'
+  leases.set(leaseId, { count, expiresAtMs: nowMs + ctx.policy.callLeaseMs })
+  ctx.leases.calls.set(nameOf(key), leases)
+  return 'entered'
+}
+
+export function leaveCalls(ctx: StoreContext, key: SessionKey, leaseId: string): void {
+  const leases = ctx.leases.calls.get(nameOf(key))
+  leases?.delete(leaseId)
+  if (leases?.size === 0) ctx.leases.calls.delete(nameOf(key))
+}
+
+/** Renews those of the named leases that have not ended. */
+export function renewCalls(ctx: StoreContext, key: SessionKey, leaseIds: readonly string[]): void {
+  const nowMs = ctx.now()
+  const leases = ctx.leases.calls.get(nameOf(key))
+  for (const id of leaseIds) {
+    const lease = leases?.get(id)
+    if (lease !== undefined && lease.expiresAtMs >= nowMs) {
+      lease.expiresAtMs = nowMs + ctx.policy.callLeaseMs
+    }
+  }
+}
+
+export function claimStream(
+  ctx: StoreContext,
+  key: SessionKey,
+  holder: string,
+  expectedEpoch: number | null,
+): StreamClaim {
+  if (findUsableSession(ctx, key) === undefined) return { ok: false, reason: 'session_gone' }
+  const nowMs = ctx.now()
+  const stream = ctx.leases.streams.get(nameOf(key))
+  const isFree =
+    stream === undefined || stream.holder === null || stream.isOffered || stream.expiresAtMs < nowMs
+  if (expectedEpoch !== null && ((stream?.epoch ?? 0) !== expectedEpoch || !isFree)) {
+    return { ok: false, reason: 'epoch_passed' }
+  }
+  const epoch = (stream?.epoch ?? 0) + 1
+  ctx.leases.streams.set(nameOf(key), {
+    key: { serverId: key.serverId, sessionId: key.sessionId },
+    epoch,
+    holder,
+    expiresAtMs: nowMs + ctx.policy.streamLeaseMs,
+    isOffered: false,
+    events: stream?.events ?? [],
+  })
+  ctx.invalidate(key, 'others')
+  return { ok: true, epoch, previousHolder: stream?.holder ?? null }
+}
+
+export function renewStreams(
+  ctx: StoreContext,
+  holder: string,
+  leases: readonly StreamLease[],
+): readonly SessionKey[] {
+  const expiresAtMs = ctx.now() + ctx.policy.streamLeaseMs
+  const lost: SessionKey[] = []
+  for (const { key, epoch } of leases) {
+    const stream = ctx.leases.streams.get(nameOf(key))
+    if (stream?.epoch === epoch && stream.holder === holder) stream.expiresAtMs = expiresAtMs
+    else lost.push(key)
+  }
+  return lost
+}
+
+export function releaseStream(
+  ctx: StoreContext,
+  key: SessionKey,
+  epoch: number,
+  how: StreamRelease,
+): void {
+  const stream = ctx.leases.streams.get(nameOf(key))
+  if (stream?.epoch !== epoch) return
+  stream.isOffered = how === 'hand_over'
+  if (how === 'closed') stream.holder = null
+}
+
+export function abandonedStreams(
+  ctx: StoreContext,
+  lostHolders: readonly string[],
+  limit: number,
+): readonly StreamLease[] {
+  const nowMs = ctx.now()
+  const lost = new Set(lostHolders)
+  const found: StreamLease[] = []
+  for (const { key, epoch, holder, expiresAtMs, isOffered } of ctx.leases.streams.values()) {
+    if (found.length >= limit) break
+    if (holder === null) continue
+    if (isOffered || expiresAtMs < nowMs || lost.has(holder)) found.push({ key, epoch })
+  }
+  return found
+}
+
+export function keepEvents(
+  ctx: StoreContext,
+  key: SessionKey,
+  epoch: number,
+  events: readonly string[],
+): boolean {
+  const stream = ctx.leases.streams.get(nameOf(key))
+  if (stream?.epoch !== epoch) return false
+  stream.events.push(...events)
+  let chars = stream.events.reduce((sum, event) => sum + event.length, 0)
+  while (stream.events.length > MAX_KEPT_EVENTS || chars > MAX_KEPT_CHARS) {
+    chars -= stream.events.shift()?.length ?? 0
+  }
+  return true
+}
+
+export function takeEvents(ctx: StoreContext, key: SessionKey, epoch: number): readonly string[] {
+  const stream = ctx.leases.streams.get(nameOf(key))
+  if (stream?.epoch !== epoch) return []
+  const { events } = stream
+  stream.events = []
+  return events
+}
+
+export function electMaintainer(ctx: StoreContext, holder: string, leaseMs: number): number | null {
+  const nowMs = ctx.now()
+  const { maintainer } = ctx.leases
+  const isFree = maintainer === undefined || maintainer.expiresAtMs < nowMs
+  if (!isFree && maintainer.holder !== holder) return null
+  if (isFree) ctx.leases.fence++
+  ctx.leases.maintainer = { holder, expiresAtMs: nowMs + leaseMs }
+  return ctx.leases.fence
+}
+
+export function resignMaintainer(ctx: StoreContext, holder: string): void {
+  if (ctx.leases.maintainer?.holder === holder) ctx.leases.maintainer = undefined
+}
+
+/** Whether a fencing token is the newest one; null is not fenced. */
+export function isFenced(ctx: StoreContext, fence: number | null): boolean {
+  return fence !== null && fence !== ctx.leases.fence
+}
+
+function nameOf(key: SessionKey): string {
+  return `${key.serverId}\n${key.sessionId}`
+}
