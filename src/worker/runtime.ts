@@ -18,7 +18,7 @@ import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { clearUp } from './maintenance/start-up.ts'
 import { Sweeper } from './maintenance/sweeper.ts'
 import { Handshake } from './session/handshake.ts'
-import { SessionRegistry } from './session/registry.ts'
+import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
@@ -71,7 +71,10 @@ export class WorkerRuntime {
       signer: new UrlSigner({ secrets: options.signingSecrets }),
       digests: openDigestPool(),
     }
-    this.#registry = new SessionRegistry(store, milliseconds(config.sessions.idleTtlSeconds))
+    this.#registry = new SessionRegistry(store, {
+      idleTtlMs: milliseconds(config.sessions.idleTtlSeconds),
+      copyLeaseMs: config.statePersistence.type === 'redis' ? SHARED_COPY_LEASE_MS : null,
+    })
     store.onDisconnect(() => this.#registry.forgetAll())
     const upstreams = new Map(
       config.servers.map((server) => [
@@ -83,6 +86,7 @@ export class WorkerRuntime {
       registry: this.#registry,
       upstreamOf: (serverId) => upstreams.get(serverId),
       placement: { index: options.index, workers: options.workers },
+      replicaId: options.replicaId,
       log,
     })
     this.#servers = [...upstreams.values()].map(({ server, upstream }) => ({

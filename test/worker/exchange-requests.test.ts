@@ -82,7 +82,8 @@ function storeOf(record: SessionRecord) {
       invalidated = listener
     },
     readSession: () => Promise.resolve(view),
-    touchSessions: () => Promise.resolve(),
+    touchSessions: (keys: readonly SessionKey[]) =>
+      Promise.resolve(keys.map(() => view?.record.upstreamSessionId)),
     replaceUpstreamSession: () => Promise.resolve(false),
   }
   return {
@@ -108,7 +109,7 @@ const RECORD: SessionRecord = {
 
 t.test('a busy session stays one object while its record is read again', async (t) => {
   const { store, change } = storeOf(RECORD)
-  const registry = new SessionRegistry(store, null)
+  const registry = new SessionRegistry(store, { idleTtlMs: null, copyLeaseMs: null })
   t.teardown(() => registry.stop())
   const session = await registry.find('s', RECORD.sessionId)
   const changes: readonly (readonly [upstreamSessionId: string, change: () => void])[] = [
@@ -135,7 +136,7 @@ t.test('a busy session stays one object while its record is read again', async (
 
 t.test('a busy session that another party ended is not used again', async (t) => {
   const { store, change } = storeOf(RECORD)
-  const registry = new SessionRegistry(store, null)
+  const registry = new SessionRegistry(store, { idleTtlMs: null, copyLeaseMs: null })
   t.teardown(() => registry.stop())
   const session = await registry.find('s', RECORD.sessionId)
   session.inFlight = 1

@@ -3,7 +3,7 @@
  * kept in memory: after a restart nobody holds anything, which is what is true then.
  */
 import type { SessionKey } from './records.ts'
-import { findUsableSession } from './session-rows.ts'
+import { findUsableSession, readRecord } from './session-rows.ts'
 import type { StoreContext } from './store-context.ts'
 import type { StreamClaim, StreamLease, StreamRelease } from './store.ts'
 
@@ -30,6 +30,7 @@ interface HeldStream {
 export class LocalLeases {
   readonly calls = new Map<string, Map<string, CallLease>>()
   readonly streams = new Map<string, HeldStream>()
+  readonly reinitialisations = new Map<string, { holder: string; expiresAtMs: number }>()
   maintainer: { holder: string; expiresAtMs: number } | undefined
   fence = 0
 
@@ -37,10 +38,12 @@ export class LocalLeases {
   drop(key: SessionKey): void {
     this.calls.delete(nameOf(key))
     this.streams.delete(nameOf(key))
+    this.reinitialisations.delete(nameOf(key))
   }
 
   clear(): void {
     this.calls.clear()
+    this.reinitialisations.clear()
     this.streams.clear()
   }
 }
@@ -176,6 +179,29 @@ export function takeEvents(ctx: StoreContext, key: SessionKey, epoch: number): r
   const { events } = stream
   stream.events = []
   return events
+}
+
+export function claimReinitialisation(
+  ctx: StoreContext,
+  key: SessionKey,
+  holder: string,
+  lostUpstreamSessionId: string | null,
+  leaseMs: number,
+): 'claimed' | 'busy' | 'done' | 'session_gone' {
+  const session = findUsableSession(ctx, key)
+  const record = session && readRecord(ctx, session)
+  if (record === undefined) return 'session_gone'
+  if (record.upstreamSessionId !== lostUpstreamSessionId) return 'done'
+  const nowMs = ctx.now()
+  const task = ctx.leases.reinitialisations.get(nameOf(key))
+  if (task !== undefined && task.holder !== holder && task.expiresAtMs >= nowMs) return 'busy'
+  ctx.leases.reinitialisations.set(nameOf(key), { holder, expiresAtMs: nowMs + leaseMs })
+  return 'claimed'
+}
+
+export function endReinitialisation(ctx: StoreContext, key: SessionKey, holder: string): void {
+  const task = ctx.leases.reinitialisations.get(nameOf(key))
+  if (task?.holder === holder) ctx.leases.reinitialisations.delete(nameOf(key))
 }
 
 export function electMaintainer(ctx: StoreContext, holder: string, leaseMs: number): number | null {

@@ -52,6 +52,19 @@ export abstract class RequestStore implements StateStore {
     return this.perform('replaceUpstreamSession', [next, expected])
   }
 
+  claimReinitialisation(
+    key: SessionKey,
+    holder: string,
+    lost: string | null,
+    leaseMs: number,
+  ): Promise<StoreValue<'claimReinitialisation'>> {
+    return this.perform('claimReinitialisation', [key, holder, lost, leaseMs])
+  }
+
+  endReinitialisation(key: SessionKey, holder: string): Promise<void> {
+    return this.perform('endReinitialisation', [key, holder])
+  }
+
   closeSession(key: SessionKey): Promise<SessionRecord | undefined> {
     return this.perform('closeSession', [key])
   }

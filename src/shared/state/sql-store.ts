@@ -10,8 +10,10 @@ import {
 } from './artifact-operations.ts'
 import {
   abandonedStreams,
+  claimReinitialisation,
   claimStream,
   electMaintainer,
+  endReinitialisation,
   enterCalls,
   keepEvents,
   leaveCalls,
@@ -72,6 +74,8 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   reviveSession,
   touchSessions,
   replaceUpstreamSession,
+  claimReinitialisation,
+  endReinitialisation,
   closeSession,
   reserveBytes,
   releaseBytes,

@@ -149,6 +149,18 @@ export interface StateStore {
     next: SessionRecord,
     expectedUpstreamSessionId: string | null,
   ): Promise<boolean>
+  /**
+   * Takes the task of initialising the session's upstream session again after the upstream lost it, for at most `leaseMs`: of all that notice the loss
+   * one does so. `busy` while somebody else has the task; `done` when the record names another upstream session than `lostUpstreamSessionId` already.
+   */
+  claimReinitialisation(
+    key: SessionKey,
+    holder: string,
+    lostUpstreamSessionId: string | null,
+    leaseMs: number,
+  ): Promise<'claimed' | 'busy' | 'done' | 'session_gone'>
+  /** Gives the task back, done or not; ignored when somebody else has it. */
+  endReinitialisation(key: SessionKey, holder: string): Promise<void>
   /** Removes a session in whatever state with all of its items and reservations; answers its record, or undefined when there was none. */
   closeSession(key: SessionKey): Promise<SessionRecord | undefined>
 

@@ -31,6 +31,7 @@ export type Plan =
       readonly rewrite: PendingRewrite
     }
   | { readonly kind: 'answer'; readonly response: JsonObject }
+  | { readonly kind: 'drop' }
 
 const FORWARD: Plan = { kind: 'forward' }
 
@@ -53,7 +54,9 @@ export class Planner {
 
   /** Whether `plan` would do anything but forward. Cheap: it stands in the way of every request. */
   concerns(message: Message): boolean {
-    if (message.kind !== 'request') return false
+    if (message.kind === 'response') return false
+    // A call that asks for no answer is still a call, to an upstream that takes it for one.
+    if (message.kind === 'notification') return message.method === 'tools/call'
     switch (message.method) {
       case 'tools/call': {
         const name = message.params?.['name']
@@ -96,7 +99,8 @@ export class Planner {
 
   /** Plans one message that `concerns` was true for. */
   async plan(message: Message, session: Session, baseUrl: string): Promise<Plan> {
-    if (message.kind !== 'request') return FORWARD
+    if (message.kind === 'response') return FORWARD
+    if (message.kind === 'notification') return this.#planCallWithoutId(message)
     const context: CallContext = {
       services: this.#services,
       server: this.server,
@@ -136,6 +140,12 @@ export class Planner {
 
   #isOurs(toolName: string): boolean {
     return isWrapped(this.server, toolName) || isDisabledTool(this.server, toolName)
+  }
+
+  /** Nobody would get the outcome, so nothing is prepared for it: a tool that is hidden, or that needs us, is not called at all. */
+  #planCallWithoutId(message: Extract<Message, { kind: 'notification' }>): Plan {
+    const name = message.params?.['name']
+    return typeof name === 'string' && this.wraps(name) ? { kind: 'drop' } : FORWARD
   }
 
   async #planCall(message: Request, session: Session, context: CallContext): Promise<Plan> {

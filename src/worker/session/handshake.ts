@@ -1,4 +1,6 @@
 /** Opening and ending sessions towards the upstream: `initialize` for a client, again for a lost upstream session, and DELETE. */
+import { setTimeout as delay } from 'node:timers/promises'
+
 import type { ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
@@ -19,6 +21,10 @@ import type { Session } from './session.ts'
 
 /** Longest wait for an upstream to answer a request of our own, in milliseconds. */
 const HANDSHAKE_TIMEOUT_MS = 15_000
+/** How long one replica has the task of initialising an upstream session again, in milliseconds: two requests and what the store takes. */
+const REINITIALISE_LEASE_MS = 2 * HANDSHAKE_TIMEOUT_MS + 5_000
+/** Time between two looks whether another replica is done with it, in milliseconds. */
+const BUSY_INTERVAL_MS = 100
 /** Largest answer to such a request, in bytes. */
 const HANDSHAKE_MAX_BYTES = 4_194_304
 
@@ -42,6 +48,7 @@ export class Handshake {
   ) => { server: ServerConfig; upstream: Upstream } | undefined
   readonly #placement: { readonly index: number; readonly workers: number }
   readonly #log: Log
+  readonly #replicaId: string
 
   constructor(options: {
     registry: SessionRegistry
@@ -49,11 +56,14 @@ export class Handshake {
     /** Sessions opened here must hash to this worker. */
     placement: { readonly index: number; readonly workers: number }
     log: Log
+    /** Names this process among those that may initialise the same upstream session again. */
+    replicaId: string
   }) {
     this.#registry = options.registry
     this.#upstreamOf = options.upstreamOf
     this.#placement = options.placement
     this.#log = options.log
+    this.#replicaId = options.replicaId
   }
 
   /**
@@ -91,7 +101,7 @@ export class Handshake {
   reinitialise(session: Session, received: HeaderList, lostId: string | null): Promise<boolean> {
     if (session.reinitialising !== undefined) return session.reinitialising
     if (session.record.upstreamSessionId !== lostId) return Promise.resolve(true)
-    session.reinitialising = this.#reinitialise(session, received).finally(() => {
+    session.reinitialising = this.#reinitialiseOnce(session, received).finally(() => {
       session.reinitialising = undefined
     })
     return session.reinitialising
@@ -137,6 +147,39 @@ export class Handshake {
     this.#post(target, session.record, message, received).catch((error: unknown) => {
       this.#log.debug({ server: session.key.serverId, err: error }, 'notifying an upstream failed')
     })
+  }
+
+  /** Of all replicas that notice the loss one initialises; the others wait for what it makes of it. */
+  async #reinitialiseOnce(session: Session, received: HeaderList): Promise<boolean> {
+    const deadlineAtMs = performance.now() + REINITIALISE_LEASE_MS
+    for (;;) {
+      const claim = await this.#registry.claimReinitialisation(
+        session,
+        this.#replicaId,
+        REINITIALISE_LEASE_MS,
+      )
+      switch (claim) {
+        case 'session_gone':
+          throw unknownSession()
+        case 'done':
+          await this.#registry.refresh(session)
+          return true
+        case 'claimed':
+          try {
+            return await this.#reinitialise(session, received)
+          } finally {
+            await this.#registry.endReinitialisation(session, this.#replicaId)
+          }
+        case 'busy':
+          if (performance.now() > deadlineAtMs) {
+            throw new AdapterError(
+              'ADAPTER_UPSTREAM_UNREACHABLE',
+              'another replica is initialising the upstream session again and does not finish',
+            )
+          }
+          await delay(BUSY_INTERVAL_MS)
+      }
+    }
   }
 
   async #reinitialise(session: Session, received: HeaderList): Promise<boolean> {
@@ -185,7 +228,11 @@ export class Handshake {
     } finally {
       if (!replaced) void this.endUpstream(next, received)
     }
-    if (!replaced) return false
+    // Somebody was quicker after all, for example when our task had ended before we had: what they made is as good.
+    if (!replaced) {
+      const { record: present } = await this.#registry.refresh(session)
+      return present.upstreamSessionId !== record.upstreamSessionId
+    }
     session.hasNewUpstream = true
     this.#log.info(
       { server: record.serverId, session: shortId(record.sessionId) },

@@ -1,11 +1,12 @@
 /**
- * The sessions of this worker. The store is the truth; a `Session` here is a copy that is used only while it is provably fresh: this worker owns
- * the session, every other party's change is pushed, and idle time is judged on each use.
+ * The sessions of this worker. The store is the truth; a `Session` here is a copy that is used only while it is provably fresh: every other party's
+ * change is pushed, idle time is judged on each use, and where the store is shared with other replicas a copy counts for no longer than a lease
+ * after the store last confirmed it. The notes of use, which go out each second anyway, bring the confirmations back: what is in use waits for none.
  */
 import { AdapterError } from '../../shared/errors.ts'
 import { parseSessionId } from '../../shared/ids.ts'
 import type { SessionKey, SessionRecord } from '../../shared/state/records.ts'
-import type { StateStore } from '../../shared/state/store.ts'
+import type { SessionView, StateStore } from '../../shared/state/store.ts'
 import { Session } from './session.ts'
 
 /** A copy that nobody used for this long is dropped, in milliseconds: memory holds active sessions only. */
@@ -13,19 +14,42 @@ const FORGET_AFTER_MS = 60_000
 /** Longest time between a use and its note in the store, in milliseconds. */
 const TOUCH_INTERVAL_MS = 1_000
 
+/** A session that is being read from the store. */
+interface Loading {
+  readonly session: Promise<Session>
+  /** Whether somebody changed it since: what was read may be from before. */
+  wasChanged: boolean
+}
+
+/** How a registry judges its copies. */
+export interface RegistryPolicy {
+  /** `sessions.idle_ttl_seconds`, in milliseconds. */
+  readonly idleTtlMs: number | null
+  /** How long a copy may be used after the store confirmed it; null where no other process changes the store. */
+  readonly copyLeaseMs: number | null
+}
+
+/** A shared store's copies count for this long, in milliseconds: a few notes of use may be lost on the way. */
+export const SHARED_COPY_LEASE_MS = 3_000
+
+/** Readings of one session before its changes are taken for endless. */
+const MAX_READINGS = 5
+
 /** See the file comment. */
 export class SessionRegistry {
   readonly #store: StateStore
   readonly #idleTtlMs: number | null
+  readonly #copyLeaseMs: number | null
   readonly #sessions = new Map<string, Session>()
-  readonly #loading = new Map<string, Promise<Session>>()
+  readonly #loading = new Map<string, Loading>()
   readonly #used = new Set<Session>()
   readonly #timer: NodeJS.Timeout
   #lastForgetAtMs = 0
 
-  constructor(store: StateStore, idleTtlMs: number | null) {
+  constructor(store: StateStore, { idleTtlMs, copyLeaseMs }: RegistryPolicy) {
     this.#store = store
     this.#idleTtlMs = idleTtlMs
+    this.#copyLeaseMs = copyLeaseMs
     store.onInvalidate((key) => this.#invalidate(key))
     const intervalMs = Math.max(50, Math.min(TOUCH_INTERVAL_MS, (idleTtlMs ?? Infinity) / 4))
     this.#timer = setInterval(() => this.#tick(), intervalMs)
@@ -35,7 +59,7 @@ export class SessionRegistry {
   /** The session when a fresh copy is at hand, touched. The common case, without a wait. */
   peek(serverId: string, sessionId: string): Session | undefined {
     const session = this.#sessions.get(nameOf(serverId, sessionId))
-    if (session === undefined || session.isStale) return undefined
+    if (session === undefined || session.isStale || !this.#isConfirmed(session)) return undefined
     const nowMs = Date.now()
     if (
       this.#idleTtlMs !== null &&
@@ -56,20 +80,24 @@ export class SessionRegistry {
     const name = nameOf(serverId, sessionId)
     // Without a wait before this: two loads would make two sessions out of one.
     const underWay = this.#loading.get(name)
-    if (underWay !== undefined) return underWay
+    if (underWay !== undefined) return underWay.session
     const id = parseSessionId(sessionId)
     if (id === undefined) return Promise.reject(unknownSession())
-    const loading = this.#load({ serverId, sessionId: id }).finally(() => {
-      this.#loading.delete(name)
-    })
-    this.#loading.set(name, loading)
-    return loading
+    // Begins after it is in the map, where changes that arrive meanwhile are noted.
+    const session = Promise.resolve()
+      .then(() => this.#load({ serverId, sessionId: id }))
+      .finally(() => {
+        this.#loading.delete(name)
+      })
+    this.#loading.set(name, { session, wasChanged: false })
+    return session
   }
 
   /** Stores a new session and takes it in. Throws ADAPTER_SESSION_LIMIT. */
   async open(record: SessionRecord): Promise<Session> {
+    const askedAtMs = performance.now()
     if ((await this.#store.openSession(record)) === 'at_capacity') throw sessionLimit()
-    return this.#adopt(record)
+    return this.#adopt(record, askedAtMs)
   }
 
   /** Replaces the record after the upstream session `lostId` was initialised again; false when somebody else did so first. */
@@ -79,9 +107,32 @@ export class SessionRegistry {
     lostId: string | null,
   ): Promise<boolean> {
     const replaced = await this.#store.replaceUpstreamSession(next, lostId)
-    if (replaced) session.record = next
-    else this.#forget(session)
+    if (replaced) {
+      session.record = next
+      session.confirmedAtMs = performance.now()
+    } else this.#forget(session)
     return replaced
+  }
+
+  /** Takes or gives back the task of initialising a lost upstream session again; of all replicas one has it. See `StateStore`. */
+  claimReinitialisation(
+    session: Session,
+    holder: string,
+    leaseMs: number,
+  ): Promise<'claimed' | 'busy' | 'done' | 'session_gone'> {
+    const { key, record } = session
+    return this.#store.claimReinitialisation(key, holder, record.upstreamSessionId, leaseMs)
+  }
+
+  /** Gives the task back. Never rejects: the lease ends it too. */
+  async endReinitialisation(session: Session, holder: string): Promise<void> {
+    await this.#store.endReinitialisation(session.key, holder).catch(() => undefined)
+  }
+
+  /** Reads a session again, into the same object while something runs in it. Throws as `find` does. */
+  refresh(session: Session): Promise<Session> {
+    session.isStale = true
+    return this.find(session.key.serverId, session.key.sessionId)
   }
 
   /** Ends a session in the store and here. */
@@ -92,6 +143,7 @@ export class SessionRegistry {
 
   /** Trusts no copy any more: the connection that brings other parties' changes is broken. What runs goes on with the record that it has. */
   forgetAll(): void {
+    for (const loading of this.#loading.values()) loading.wasChanged = true
     for (const session of this.#sessions.values()) this.#forget(session)
   }
 
@@ -102,6 +154,13 @@ export class SessionRegistry {
       .map((session) => session.key)
   }
 
+  /** The same with their leases of calls, for the store to keep. */
+  busyLeases(): { key: SessionKey; callLeases: readonly string[] }[] {
+    return [...this.#sessions.values()]
+      .filter((session) => session.isBusy)
+      .map(({ key, callLeases }) => ({ key, callLeases: [...callLeases] }))
+  }
+
   /** Notes the last uses and stops the clock. */
   async stop(): Promise<void> {
     clearInterval(this.#timer)
@@ -109,7 +168,7 @@ export class SessionRegistry {
   }
 
   async #load(key: SessionKey): Promise<Session> {
-    const view = await this.#store.readSession(key)
+    const { view, askedAtMs } = await this.#read(key)
     if (view === undefined || view.terminalReason !== null) {
       this.#dropNamed(key)
       throw unknownSession()
@@ -123,18 +182,36 @@ export class SessionRegistry {
       }
     }
     const known = this.#sessions.get(nameOf(key.serverId, key.sessionId))
-    if (known === undefined) return this.#adopt(view.record)
+    if (known === undefined) return this.#adopt(view.record, askedAtMs)
     // What runs and what is counted hangs on this object, so it stays the only one.
     if (known.record.upstreamSessionId !== view.record.upstreamSessionId)
       known.hasNewUpstream = true
     known.record = view.record
     known.isStale = false
+    known.confirmedAtMs = askedAtMs
     this.#touch(known, Date.now())
     return known
   }
 
-  #adopt(record: SessionRecord): Session {
-    const session = new Session(record, Date.now())
+  /** Reads a session, again when it was changed while the answer was under way: that may be from before the change. */
+  async #read(key: SessionKey): Promise<{ view: SessionView | undefined; askedAtMs: number }> {
+    for (let reading = 1; ; reading++) {
+      const loading = this.#loading.get(nameOf(key.serverId, key.sessionId))
+      if (loading !== undefined) loading.wasChanged = false
+      const askedAtMs = performance.now()
+      const view = await this.#store.readSession(key)
+      if (loading?.wasChanged !== true || reading === MAX_READINGS) return { view, askedAtMs }
+    }
+  }
+
+  #isConfirmed(session: Session): boolean {
+    return (
+      this.#copyLeaseMs === null || performance.now() - session.confirmedAtMs <= this.#copyLeaseMs
+    )
+  }
+
+  #adopt(record: SessionRecord, confirmedAtMs: number): Session {
+    const session = new Session(record, Date.now(), confirmedAtMs)
     this.#sessions.set(nameOf(record.serverId, record.sessionId), session)
     this.#used.add(session)
     return session
@@ -146,7 +223,10 @@ export class SessionRegistry {
   }
 
   #invalidate(key: SessionKey): void {
-    const session = this.#sessions.get(nameOf(key.serverId, key.sessionId))
+    const name = nameOf(key.serverId, key.sessionId)
+    const loading = this.#loading.get(name)
+    if (loading !== undefined) loading.wasChanged = true
+    const session = this.#sessions.get(name)
     if (session !== undefined) this.#forget(session)
   }
 
@@ -191,9 +271,19 @@ export class SessionRegistry {
 
   async #writeTouches(): Promise<void> {
     if (this.#used.size === 0) return
-    const keys = [...this.#used].map((session) => session.key)
+    const used = [...this.#used]
     this.#used.clear()
-    await this.#store.touchSessions(keys)
+    const askedAtMs = performance.now()
+    const answers = await this.#store.touchSessions(used.map((session) => session.key))
+    for (const [index, session] of used.entries()) this.#confirm(session, answers[index], askedAtMs)
+  }
+
+  /** Takes note of what the store said of a copy when its use was noted. */
+  #confirm(session: Session, upstreamSessionId: string | null | undefined, atMs: number): void {
+    // Re-initialised by this worker since then: the answer is about the record before.
+    if (session.confirmedAtMs > atMs || session.reinitialising !== undefined) return
+    if (upstreamSessionId !== session.record.upstreamSessionId) this.#forget(session)
+    else if (!session.isStale) session.confirmedAtMs = atMs
   }
 }
 

@@ -24,6 +24,10 @@ export class Session {
   record: SessionRecord
   /** Unix milliseconds. */
   lastUsedAtMs: number
+  /** When the store was asked the question whose answer was this record, on the clock of `performance.now()`. */
+  confirmedAtMs: number
+  /** Leases of calls under way that the store counts, where it does. */
+  readonly callLeases = new Set<string>()
   /** JSON-RPC requests under way. */
   inFlight = 0
   /** Streams open, of any kind. */
@@ -38,10 +42,11 @@ export class Session {
   isStale = false
   readonly #suspended = new Map<string, PendingRewrite>()
 
-  constructor(record: SessionRecord, nowMs: number) {
+  constructor(record: SessionRecord, nowMs: number, confirmedAtMs: number) {
     this.key = { serverId: record.serverId, sessionId: record.sessionId }
     this.record = record
     this.lastUsedAtMs = nowMs
+    this.confirmedAtMs = confirmedAtMs
   }
 
   get isBusy(): boolean {

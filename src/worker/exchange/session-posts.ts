@@ -1,0 +1,268 @@
+/** POSTs in a session, except `initialize`: counted against the session's limit, changed where adapters ask for it, and forwarded. */
+import { randomBytes } from 'node:crypto'
+
+import type { Config, ServerConfig } from '../../shared/config/config.ts'
+import { AdapterError } from '../../shared/errors.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import type { StateStore } from '../../shared/state/store.ts'
+import type { Handshake } from '../session/handshake.ts'
+import { unknownSession } from '../session/registry.ts'
+import type { PendingRewrite, Session } from '../session/session.ts'
+import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { idKey, toAdapterError } from './answer-sinks.ts'
+import { callTimeoutMs } from './call-timeout.ts'
+import type { Exchange } from './exchange.ts'
+import { headerValue } from './exchange.ts'
+import { fail, firstId } from './failure.ts'
+import { ForwardedPost } from './forwarded-post.ts'
+import type { Envelope, Message } from './json-rpc.ts'
+import type { Planner } from './plan.ts'
+import { SAFE_METHODS } from './safe-methods.ts'
+
+type Request = Extract<Message, { kind: 'request' }>
+
+/** What posts are handled with. */
+interface SessionPostsOptions {
+  readonly server: ServerConfig
+  readonly config: Config
+  readonly services: { readonly store: StateStore }
+  readonly upstream: Upstream
+  readonly handshake: Handshake
+  /** URL prefix for clients whose request has no Host. */
+  readonly fallbackBaseUrl: string
+}
+
+/** One POST on its way. */
+interface Posted {
+  readonly exchange: Exchange
+  readonly session: Session
+  readonly envelope: Envelope
+  readonly body: Uint8Array | string
+  readonly requests: readonly Request[]
+  /** Gives its places in the limit back. Idempotent. */
+  readonly done: () => void
+}
+
+/** What is left to send of it. */
+interface Sending {
+  readonly requests: readonly Request[]
+  readonly body: Uint8Array | string
+  readonly rewrites: Map<string, PendingRewrite>
+  readonly locals: readonly JsonObject[]
+}
+
+/** See the file comment. One per worker and server. */
+export class SessionPosts {
+  readonly #planner: Planner
+  readonly #options: SessionPostsOptions
+  /** The limit of requests at a time, where other replicas have requests of the same session too. */
+  readonly #isLimitShared: boolean
+
+  constructor(planner: Planner, options: SessionPostsOptions) {
+    this.#planner = planner
+    this.#options = options
+    const { sessions, statePersistence } = options.config
+    this.#isLimitShared =
+      sessions.maxInFlightPerSession !== null && statePersistence.type === 'redis'
+  }
+
+  take(exchange: Exchange, session: Session, envelope: Envelope, body: Uint8Array | string): void {
+    const requests = envelope.messages.filter((message) => message.kind === 'request')
+    const { length: count } = requests
+    if (count === 0) {
+      this.#go({ exchange, session, envelope, body, requests, done: () => {} })
+      return
+    }
+    const limit = this.#options.config.sessions.maxInFlightPerSession
+    // This worker's own requests alone may reach it, which needs no question to the store.
+    if (limit !== null && session.inFlight + count > limit) {
+      fail(exchange, this.#atLimit(), firstId(envelope))
+      return
+    }
+    session.inFlight += count
+    if (this.#isLimitShared) {
+      this.#enter({ exchange, session, envelope, body, requests })
+      return
+    }
+    const done = once(() => {
+      session.inFlight -= count
+    })
+    this.#go({ exchange, session, envelope, body, requests, done })
+  }
+
+  /** Asks the store for places, which it counts over all replicas, before anything is sent. */
+  #enter(posted: Omit<Posted, 'done'>): void {
+    const { exchange, session, envelope, requests } = posted
+    const { store } = this.#options.services
+    const lease = randomBytes(9).toString('base64url')
+    session.callLeases.add(lease)
+    const leave = once(() => {
+      session.inFlight -= requests.length
+      session.callLeases.delete(lease)
+    })
+    const done = once(() => {
+      leave()
+      // A place that can't be given back now is free when its lease ends.
+      store.leaveCalls(session.key, lease).catch(() => undefined)
+    })
+    store.enterCalls(session.key, lease, requests.length).then(
+      (entered) => {
+        if (entered === 'entered') {
+          if (exchange.isOpen) this.#go({ ...posted, done })
+          else done()
+          return
+        }
+        leave()
+        const error = entered === 'at_limit' ? this.#atLimit() : unknownSession()
+        fail(exchange, error, firstId(envelope))
+      },
+      (error: unknown) => {
+        // The store may have counted it all the same.
+        done()
+        fail(exchange, toAdapterError(error), firstId(envelope))
+      },
+    )
+  }
+
+  #go(posted: Posted): void {
+    const { exchange, envelope, requests, body, done } = posted
+    if (!envelope.messages.some((message) => this.#planner.concerns(message))) {
+      this.#forward(posted, { requests, body, rewrites: new Map(), locals: [] })
+      return
+    }
+    this.#plan(posted).catch((error: unknown) => {
+      done()
+      fail(exchange, toAdapterError(error), firstId(envelope))
+    })
+  }
+
+  async #plan(posted: Posted): Promise<void> {
+    const { exchange, session, envelope, requests, done } = posted
+    const baseUrl = this.#baseUrl(exchange)
+    const outgoing: unknown[] = []
+    const locals: JsonObject[] = []
+    const answered = new Set<Message>()
+    const rewrites = new Map<string, PendingRewrite>()
+    let changed = false
+    let sent = posted.body
+    try {
+      for (const message of envelope.messages) {
+        // In the client's order: they share quotas.
+        const plan = this.#planner.concerns(message)
+          ? await this.#planner.plan(message, session, baseUrl)
+          : undefined
+        if (plan?.kind === 'drop') {
+          changed = true
+        } else if (plan === undefined || plan.kind === 'forward' || message.kind !== 'request') {
+          outgoing.push(message.value)
+        } else if (plan.kind === 'answer') {
+          locals.push(plan.response)
+          answered.add(message)
+          changed = true
+        } else {
+          rewrites.set(idKey(message.id), plan.rewrite)
+          changed ||= plan.params !== undefined
+          outgoing.push(
+            plan.params === undefined ? message.value : { ...message.value, params: plan.params },
+          )
+        }
+      }
+      if (changed)
+        sent = Buffer.from(JSON.stringify(envelope.isBatch ? outgoing : outgoing[0]) ?? '')
+    } catch (error) {
+      for (const rewrite of rewrites.values()) rewrite.abandon()
+      throw error
+    }
+    if (!exchange.isOpen) {
+      done()
+      for (const rewrite of rewrites.values()) rewrite.abandon()
+      return
+    }
+    if (outgoing.length === 0) {
+      done()
+      answerLocally(exchange, locals, envelope.isBatch)
+      return
+    }
+    const forwarded = requests.filter((request) => !answered.has(request))
+    this.#forward(posted, { requests: forwarded, body: sent, rewrites, locals })
+  }
+
+  #forward(posted: Posted, sending: Sending): void {
+    const { server, upstream, config, handshake } = this.#options
+    const { exchange, session, done } = posted
+    const { requests, body, rewrites, locals } = sending
+    const received = exchange.request.headers
+    // What will be rewritten must be readable.
+    const extra = rewrites.size > 0 ? ['accept-encoding', 'identity'] : []
+    let sentTo = session.record.upstreamSessionId
+    new ForwardedPost({
+      exchange,
+      upstream,
+      body,
+      headers: () => {
+        sentTo = session.record.upstreamSessionId
+        return [...upstreamHeaders(received, server, sentTo), ...extra]
+      },
+      requestIds: requests.map((request) => request.id),
+      isSafe: requests.length > 0 && requests.every((request) => SAFE_METHODS.has(request.method)),
+      rewrites,
+      locals,
+      maxResponseBytes: config.core.maxResponseMessageBytes,
+      timeoutMs: callTimeoutMs(server, requests),
+      recover:
+        sentTo === null ? undefined : () => handshake.reinitialise(session, received, sentTo),
+      recoveries: config.sessions.upstreamSessionTerminationRetries,
+      onTimeout: () => {
+        for (const { id } of requests) {
+          const params = { requestId: id, reason: 'timed out in the gateway' }
+          handshake.notifyUpstream(
+            session,
+            { jsonrpc: '2.0', method: 'notifications/cancelled', params },
+            received,
+          )
+        }
+      },
+      suspend: (key, rewrite) => session.suspend(key, rewrite),
+      done,
+    }).start()
+  }
+
+  #atLimit(): AdapterError {
+    const limit = this.#options.config.sessions.maxInFlightPerSession
+    return new AdapterError(
+      'ADAPTER_IN_FLIGHT_LIMIT',
+      `this session has sessions.max_in_flight_per_session (${limit}) requests under way`,
+    )
+  }
+
+  #baseUrl(exchange: Exchange): string {
+    const { publicBaseUrl } = this.#options.config.core
+    if (publicBaseUrl !== null) return publicBaseUrl
+    // The primary let only acceptable Host names through.
+    const host = headerValue(exchange.request.headers, 'host')
+    return host === undefined || host === '' ? this.#options.fallbackBaseUrl : `http://${host}`
+  }
+}
+
+/** Answers a POST of which nothing goes to the upstream. */
+function answerLocally(exchange: Exchange, locals: readonly JsonObject[], isBatch: boolean): void {
+  if (locals.length === 0) {
+    exchange.respond(202, [])
+    return
+  }
+  exchange.respond(
+    200,
+    ['content-type', 'application/json'],
+    JSON.stringify(isBatch ? locals : locals[0]),
+  )
+}
+
+function once(run: () => void): () => void {
+  let isDone = false
+  return () => {
+    if (isDone) return
+    isDone = true
+    run()
+  }
+}
