@@ -300,6 +300,20 @@ t.test('a call that the upstream could take for another one is refused', async (
   await session.delete()
 })
 
+t.test('a call without an id reaches no tool that is hidden or needs the adapter', async (t) => {
+  const session = await WireSession.open(url)
+  for (const name of ['hidden', 'make', 's_get_upload_url']) {
+    const answer = await session.post({ jsonrpc: '2.0', method: 'tools/call', params: { name } })
+    t.equal(answer.status, 202, name)
+    t.equal(answer.body, '')
+  }
+  await session.post({ jsonrpc: '2.0', method: 'tools/call', params: { name: 'plain-unasked' } })
+  const calls = upstream.requests('tools/call').map((request) => JSON.stringify(request.json))
+  t.ok(calls.some((call) => call.includes('plain-unasked')))
+  t.notOk(calls.some((call) => !call.includes('"id"') && !call.includes('plain-unasked')))
+  await session.delete()
+})
+
 t.test(
   'listings are completed in JSON and in event streams, and hide what is disabled',
   async (t) => {
