@@ -6,7 +6,8 @@ import type { Config } from '../shared/config/config.ts'
 import { mintReplicaId, ownerOf } from '../shared/ids.ts'
 import type { Log } from '../shared/log.ts'
 import { RemoteStore } from '../shared/state/remote.ts'
-import type { LocalStoreOptions } from '../shared/state/open.ts'
+import type { SharedStateReport } from '../shared/state/redis/shared-state.ts'
+import type { StateOptions, StateThreadOptions } from '../shared/state/state-options.ts'
 import type { StateThreadEvent } from '../shared/state/state-thread.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import { WorkerHandle } from './dispatch/worker-handle.ts'
@@ -23,13 +24,15 @@ const STABLE_AFTER_MS = 30_000
 /** What a supervisor is given. */
 export interface SupervisorOptions {
   readonly config: Config
-  readonly state: LocalStoreOptions
+  readonly state: StateOptions
   readonly workers: number
   readonly signingSecrets: readonly string[]
   readonly fallbackBaseUrl: string
   readonly log: Log
   /** Entry files of the threads; by default the ones of this package. */
   readonly threads?: { readonly worker?: URL; readonly state?: URL }
+  /** Hears what the state thread says of a shared store, about once a second and when something changes. */
+  readonly onReport?: (report: SharedStateReport) => void
 }
 
 interface Slot {
@@ -49,7 +52,9 @@ export class Supervisor {
   /** The state thread, from its start on. */
   #stateThread: Worker | undefined
   #store: RemoteStore | undefined
+  #report: SharedStateReport | undefined
   #stateFailures = 0
+  #draining = false
   #stopping = false
   #nextWorker = 0
 
@@ -81,6 +86,11 @@ export class Supervisor {
     return this.#store
   }
 
+  /** What is known of the shared store; undefined when there is none, or nothing is known. */
+  get report(): SharedStateReport | undefined {
+    return this.#report
+  }
+
   /** The worker that owns a session, or the next in turn for the empty id; undefined while it is down. */
   workerFor(sessionId: string): WorkerHandle | undefined {
     if (sessionId === '') {
@@ -102,6 +112,13 @@ export class Supervisor {
 
   get isComplete(): boolean {
     return this.readyWorkers === this.#slots.length && this.#state !== undefined
+  }
+
+  /** Has the workers close long-lived streams; also those that are started after this. */
+  drainWorkers(): void {
+    this.#draining = true
+    for (const { handle } of this.#slots)
+      if (handle?.isReady === true) handle.send(['control.drain'])
   }
 
   /** Asks each worker to finish within `graceMs`; ends those that don't. */
@@ -133,8 +150,9 @@ export class Supervisor {
     clearTimeout(limit)
   }
 
-  async #startState(options: LocalStoreOptions): Promise<void> {
-    const thread = new Worker(this.#options.threads?.state ?? STATE_THREAD, { workerData: options })
+  async #startState(options: StateOptions): Promise<void> {
+    const workerData: StateThreadOptions = { ...options, replicaId: this.replicaId }
+    const thread = new Worker(this.#options.threads?.state ?? STATE_THREAD, { workerData })
     this.#stateThread = thread
     thread.once('exit', () => {
       if (this.#stateThread === thread) this.#stateThread = undefined
@@ -151,6 +169,13 @@ export class Supervisor {
             return
           case 'warning':
             this.#options.log.warn({ reason: event.message }, 'state store warns')
+            return
+          case 'lost':
+            this.#options.log.error({ reason: event.message }, 'state store lost')
+            return
+          case 'report':
+            this.#report = event.report
+            this.#options.onReport?.(event.report)
         }
       })
       thread.once('error', reject)
@@ -164,6 +189,7 @@ export class Supervisor {
 
   #stateExited(startedAtMs: number): void {
     this.#state = undefined
+    this.#report = undefined
     if (this.#stopping) return
     this.#stateFailures = Date.now() - startedAtMs > STABLE_AFTER_MS ? 0 : this.#stateFailures + 1
     this.#later(this.#stateFailures, async () => {
@@ -212,7 +238,10 @@ export class Supervisor {
     const startedAtMs = Date.now()
     return new Promise<void>((resolve, reject) => {
       const handle = new WorkerHandle(frames.port1, {
-        ready: resolve,
+        ready: () => {
+          if (this.#draining) handle.send(['control.drain'])
+          resolve()
+        },
         failed: (message) => reject(new Error(message)),
       })
       slot.handle = handle

@@ -8,6 +8,8 @@ interface ContractSubject {
   readonly store: StateStore
   /** Moves the store's clock. */
   readonly advance: (ms: number) => void
+  /** Whether other processes use the store at the same time; absent is false. */
+  readonly isShared?: boolean
 }
 
 /** Opens an empty store; whatever it opens it closes when `t` ends. */

@@ -66,6 +66,19 @@ export function uploadTests(t: Test, open: ContractOpener): void {
     t.equal((await store.inventory()).uploads, 0)
   })
 
+  t.test('nothing can be reserved, and an empty file stored', async (t) => {
+    const { store } = await open(t, policyWith({ maxSessionBytes: 5, maxTotalBytes: 5 }))
+    const session = await opened(store)
+    const [kept, released] = [await reserved(store, session, 0), await reserved(store, session, 0)]
+    await reserved(store, session, 5)
+    t.match(await store.commitUploads(session, kept.reservationId, [newUpload(0)]), { ok: true })
+    await store.releaseBytes(session, released.reservationId)
+    t.match(await store.inventory(), { uploads: 1, bytes: 0, reservedBytes: 5 })
+    await produced(store, session, 0)
+    t.match(await store.inventory(), { artifacts: 1, bytes: 0, reservedBytes: 5 })
+    t.strictSame(await store.repairCounters(null), { sessions: 0, bytes: 0 })
+  })
+
   t.test('uploads larger than their reservation are refused, and nothing is stored', async (t) => {
     const { store } = await open(t, policyWith({}))
     const session = await opened(store)
@@ -170,7 +183,11 @@ export function artifactTests(t: Test, open: ContractOpener): void {
     t.equal(await store.allocateArtifact(session, artifact), 'allocated')
     t.equal(await store.readArtifact(session, id), undefined)
     t.strictSame(await store.listArtifacts(session), [])
-    t.strictSame(await store.referencedItems(session), { uploads: [], artifacts: [id] })
+    t.strictSame(await store.referencedItems(session), {
+      uploads: [],
+      artifacts: [id],
+      isReserving: false,
+    })
     t.match(await store.inventory(), { pendingArtifacts: 1, artifacts: 0, bytes: 0 })
     const committed = await store.commitArtifact(session, id, finalOf(12))
     if (!committed.ok) throw new Error(committed.reason)

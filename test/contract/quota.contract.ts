@@ -54,7 +54,7 @@ export function quotaTests(t: Test, open: ContractOpener): void {
     t.match(await store.resolveUploads(session, [upload]), { ok: true })
     t.not(await store.readArtifact(session, id), undefined)
     t.match(await store.inventory(), { bytes: 8, reservedBytes: 7 })
-    await store.releaseBytes(session, held.reservationId)
+    await store.releaseBytes(other, held.reservationId)
     t.match(await store.reserveBytes(session, 10), {
       ok: true,
       evicted: [refTo(session, 'uploads', upload), refTo(session, 'artifacts', id)],
@@ -118,7 +118,11 @@ export function quotaTests(t: Test, open: ContractOpener): void {
       reason: 'session_quota',
     })
     t.match(await store.inventory(), { bytes: 10, artifacts: 1, pendingArtifacts: 0 })
-    t.strictSame(await store.referencedItems(session), { uploads: [], artifacts: [second] })
+    t.strictSame(await store.referencedItems(session), {
+      uploads: [],
+      artifacts: [second],
+      isReserving: false,
+    })
   })
 
   t.test('reservations count in the total limit, whoever holds them', async (t) => {

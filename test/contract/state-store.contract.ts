@@ -1,10 +1,13 @@
 /** What every state store must do, whichever backend it is and however it is reached. */
 import type { Test } from 'tap'
 
+import { callTests } from './calls.contract.ts'
 import type { ContractOpener } from './contract-subject.ts'
 import { artifactTests, uploadTests } from './file.contract.ts'
+import { maintainerTests } from './maintainer.contract.ts'
 import { quotaTests } from './quota.contract.ts'
 import { lifetimeTests, sessionTests } from './session.contract.ts'
+import { streamTests } from './streams.contract.ts'
 import { sweepTests, upkeepTests } from './upkeep.contract.ts'
 
 /** Runs all behaviours against one backend. */
@@ -16,4 +19,7 @@ export function stateStoreContract(t: Test, open: ContractOpener): void {
   quotaTests(t, open)
   sweepTests(t, open)
   upkeepTests(t, open)
+  callTests(t, open)
+  streamTests(t, open)
+  maintainerTests(t, open)
 }

@@ -285,7 +285,10 @@ t.test('a start that fails says why and leaves no thread', async (t) => {
   await writeFile(join(directory, 'not-a-directory'), '')
   const broken = new Supervisor({
     ...options,
-    state: { ...options.state, path: join(directory, 'not-a-directory', 'state.sqlite3') },
+    state: {
+      ...localStoreOptions(options.config),
+      path: join(directory, 'not-a-directory', 'state.sqlite3'),
+    },
   })
   await t.rejects(broken.start(), /not-a-directory/)
   await broken.stopWorkers(0)

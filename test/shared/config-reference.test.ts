@@ -53,7 +53,7 @@ t.test('every field says what it does, and the reference page shows it', async (
       visit(field, `${path}${name}.`)
     }
     if (schema.items) visit(schema.items, path)
-    for (const option of schema.oneOf ?? []) visit(option, path)
+    for (const option of [...(schema.oneOf ?? []), ...(schema.anyOf ?? [])]) visit(option, path)
   }
   visit(strictJsonSchema(), '')
   t.ok(count > 150, `${count} fields`)
@@ -95,7 +95,7 @@ t.test(
 t.test('the effective configuration is printed without a single secret', async (t) => {
   const loaded = load(`core:
   auth: {enabled: true, token: s3cret-token, signing_secret: s3cret-key}
-state_persistence: {redis: {password: s3cret-redis}}
+state_persistence: {redis: {password: s3cret-redis, sentinel: {password: s3cret-sentinel}}}
 telemetry: {endpoint: "https://user:s3cret-otel@otel/v1?api_key=s3cret-query", headers: {Authorization: s3cret-header}}
 servers:
   - {id: a, mount_path: /a, upstream: {url: "http://user:s3cret-url@u/mcp", static_headers: {X-Key: s3cret-static}}}
@@ -104,7 +104,9 @@ servers:
   t.notMatch(printed, /s3cret/)
   t.match(parse(printed), {
     core: { port: 8932, auth: { token: '<redacted>', signing_secret: '<redacted>' } },
-    state_persistence: { redis: { password: '<redacted>', username: null } },
+    state_persistence: {
+      redis: { password: '<redacted>', username: null, sentinel: { password: '<redacted>' } },
+    },
     telemetry: {
       endpoint: 'https://<redacted>@otel/v1?api_key=<redacted>',
       headers: { Authorization: '<redacted>' },

@@ -21,7 +21,8 @@ import { basename, dirname, join, relative } from 'node:path'
 
 import t, { type Test } from 'tap'
 
-import { FileStore, isTempName, UnsafePathError } from '../../src/shared/files/file-store.ts'
+import { FileStore } from '../../src/shared/files/file-store.ts'
+import { isTempName, UnsafePathError } from '../../src/shared/files/layout.ts'
 import { extensionFor, mimeTypeOf, sanitizeFilename } from '../../src/shared/files/names.ts'
 import { mintSessionId, mintUploadId } from '../../src/shared/ids.ts'
 import type { FileRef } from '../../src/shared/state/records.ts'

@@ -34,17 +34,73 @@ function* checkAuth({ core: { auth } }: ConfigDocument): Generator<RuleViolation
 
 function* checkState(document: ConfigDocument): Generator<RuleViolation> {
   const { type, redis, reconciliation } = document.state_persistence
-  if (type === 'redis' && redis.host === null) {
-    yield {
-      path: ['state_persistence', 'redis', 'host'],
-      message: 'must be set while state_persistence.type is redis',
-    }
-  }
+  if (type === 'redis') yield* checkRedis(redis)
   const legacyId = reconciliation.legacy_server_id
   if (legacyId !== null && !document.servers.some(({ id }) => id === legacyId)) {
     yield {
       path: ['state_persistence', 'reconciliation', 'legacy_server_id'],
       message: `must be the id of a configured server: ${document.servers.map(({ id }) => id).join(', ')}`,
+    }
+  }
+}
+
+function inRedis(...path: readonly string[]): readonly string[] {
+  return ['state_persistence', 'redis', ...path]
+}
+
+type Redis = ConfigDocument['state_persistence']['redis']
+
+function* checkRedis(redis: Redis): Generator<RuleViolation> {
+  const { sentinel, cluster } = redis
+  const hasSentinels = sentinel.nodes.length > 0
+  const isCluster = cluster.nodes.length > 0
+  if (hasSentinels && isCluster) {
+    yield {
+      path: inRedis('cluster', 'nodes'),
+      message: 'excludes redis.sentinel: a Cluster does its own fail-over; keep one of the two',
+    }
+  }
+  if (hasSentinels && sentinel.master_name === null) {
+    yield {
+      path: inRedis('sentinel', 'master_name'),
+      message: 'must be set while redis.sentinel.nodes are: it is the name in `sentinel monitor`',
+    }
+  }
+  if (!hasSentinels && sentinel.master_name !== null) {
+    yield {
+      path: inRedis('sentinel', 'nodes'),
+      message: 'must list at least one Sentinel while redis.sentinel.master_name is set',
+    }
+  } else if (!hasSentinels && !isCluster && redis.host === null) {
+    yield { path: inRedis('host'), message: 'must be set while state_persistence.type is redis' }
+  }
+  if (redis.host !== null && (hasSentinels || isCluster)) {
+    const other = hasSentinels ? 'sentinel' : 'cluster'
+    yield {
+      path: inRedis('host'),
+      message: `would not be used: redis.${other} says where Redis is; remove one of the two`,
+    }
+  }
+  if (isCluster && redis.db !== 0) {
+    yield {
+      path: inRedis('db'),
+      message: 'must be 0 with redis.cluster: a Cluster has no other database',
+    }
+  }
+  yield* checkTls(redis)
+}
+
+function* checkTls({ tls, tls_insecure: isInsecure }: Redis): Generator<RuleViolation> {
+  if (typeof tls === 'boolean') return
+  if ((tls.cert_file === null) !== (tls.key_file === null)) {
+    const missing = tls.cert_file === null ? 'cert_file' : 'key_file'
+    yield { path: inRedis('tls', missing), message: 'must be set too: a certificate needs its key' }
+  }
+  if (isInsecure && (tls.ca_file !== null || tls.server_name !== null)) {
+    yield {
+      path: inRedis('tls_insecure'),
+      message:
+        'leaves the certificate unchecked, while redis.tls says how to check it; remove one of the two',
     }
   }
 }

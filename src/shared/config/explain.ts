@@ -7,7 +7,7 @@ import { dottedPath, type ConfigProblem } from './problems.ts'
 import type { Places } from './read-yaml.ts'
 import { keysAt } from './schema-keys.ts'
 import { isSecretPath, maskUrls } from './secrets.ts'
-import { entryOf, valueAt, type TreePath } from './tree.ts'
+import { entryOf, isSection, valueAt, type TreePath } from './tree.ts'
 
 type Issue = z.core.$ZodIssue
 
@@ -23,10 +23,22 @@ export function explainIssue(issue: Issue, tree: unknown, places: Places): Confi
     })
   }
   const value = valueAt(tree, issue.path)
+  if (issue.code === 'invalid_union' && isSection(value)) {
+    const ofSection = issue.errors.find((issues) => issues.every(isInside))
+    if (ofSection !== undefined)
+      return ofSection.flatMap((inner) =>
+        explainIssue({ ...inner, path: [...issue.path, ...inner.path] }, tree, places),
+      )
+  }
   if (value === undefined) return [problemAt(places, issue.path, 'key', missing(issue))]
   if (value === null) return [problemAt(places, issue.path, 'key', unexpectedNull(issue))]
   const message = describe(issue, value) + found(places, issue.path)
   return [problemAt(places, issue.path, 'value', message)]
+}
+
+/** True for an issue of what a section holds, not of its being a section. */
+function isInside(issue: Issue): boolean {
+  return issue.path.length > 0 || issue.code === 'unrecognized_keys'
 }
 
 /** A problem at a field's key or value. */
@@ -42,7 +54,11 @@ export function problemAt(
 function describe(issue: Issue, value: unknown): string {
   if (issue.code === 'invalid_type') return `must be ${kind(issue.expected)}`
   if (issue.code === 'invalid_value') return oneOf(issue.values.map(String), value)
-  if (issue.code === 'invalid_union') return oneOf(discriminatorWords(issue), value)
+  if (issue.code === 'invalid_union') {
+    const words = discriminatorWords(issue)
+    // Without words it is a field that takes a simple value or a section.
+    return words.length === 0 ? 'must be true, false or a section' : oneOf(words, value)
+  }
   if (issue.code === 'invalid_key')
     return `is a key that ${issue.issues[0]?.message ?? 'is not allowed here'}`
   if (issue.code === 'too_big') return `must be at most ${issue.maximum}`

@@ -108,6 +108,7 @@ function withoutAnnotations(schema: JsonSchema): JsonSchema {
 
 /** A scalar and what else may be written in its place. */
 function widenBranch(schema: JsonSchema): JsonSchema[] {
+  if (schema.properties) return [widen(schema)]
   const { format, ...rest } = schema
   if (format === 'byte-size') {
     const pattern = `${BYTE_SIZE_PATTERN.source}|${VARIABLE}`

@@ -10,8 +10,6 @@ export interface NotBuiltField {
   readonly unless?: { readonly path: string; readonly is: readonly unknown[] }
 }
 
-const WITHOUT_REDIS = { path: 'state_persistence.type', is: ['memory', 'disk'] } as const
-
 /** Everything that is accepted and not built. */
 export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.cors.*', unless: { path: 'core.cors.enabled', is: [false] } },
@@ -31,10 +29,6 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
     unless: { path: 'core.tool_definition_pinning.mode', is: ['off'] },
   },
   { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
-  { path: 'state_persistence.type', onlyFor: ['redis'] },
-  { path: 'state_persistence.redis.*', unless: WITHOUT_REDIS },
-  { path: 'state_persistence.unavailable_policy' },
-  { path: 'storage.lock_mode' },
   { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
   { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
   { path: 'servers[].upstream.client_headers.required' },

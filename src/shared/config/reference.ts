@@ -57,9 +57,16 @@ function renderSection(title: string, path: string, schema: JsonSchema): string[
   return [
     [`### \`${title}\``, '', schema.description ?? '', '', ...table].join('\n'),
     ...fields
-      .filter(([, field]) => isSection(field))
-      .flatMap(([name, field]) => renderField(`${path}.${name}`, field)),
+      .flatMap(([name, field]) => sectionsOf(field).map((inner) => [name, inner] as const))
+      .flatMap(([name, inner]) => renderField(`${path}.${name}`, inner)),
   ]
+}
+
+/** The sections that a field is or, where it also takes simple values, can be. */
+function sectionsOf(field: JsonSchema): JsonSchema[] {
+  if (isSection(field)) return [field]
+  const section = field.anyOf?.find(isSection)
+  return section === undefined ? [] : [{ ...section, ...describedBy(field) }]
 }
 
 function isSection(schema: JsonSchema): boolean {
@@ -86,6 +93,7 @@ function isByteSize(schema: JsonSchema): boolean {
 }
 
 function typeName(schema: JsonSchema): string {
+  if (schema.properties !== undefined) return 'a section'
   if (schema.anyOf !== undefined) return schema.anyOf.map(typeName).join(' or ')
   if (schema.enum !== undefined) return schema.enum.map((word) => `\`${String(word)}\``).join(', ')
   if (schema.const !== undefined) return `\`${schema.const}\``

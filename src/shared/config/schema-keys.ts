@@ -37,5 +37,8 @@ function sectionOf(schema: unknown, node: unknown): unknown {
         option.shape['type'].value === type,
     )
   }
+  if (schema instanceof z.ZodUnion) {
+    return schema.options.find((option) => option instanceof z.ZodObject)
+  }
   return schema
 }

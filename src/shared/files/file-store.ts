@@ -1,14 +1,12 @@
 /**
- * Where files live on the shared volume and how they are opened. Layout: `<root>/sessions/<server>/<session>/{uploads,artifacts}/<id>/<name>`, so
- * that purging a session is one directory. Upstreams may write to the same volume: nothing here follows a link out of an item's directory.
+ * Opens, creates and removes files of the layout, for event loops: nothing waits for the disk in place. Upstreams may write to the same volume:
+ * nothing here follows a link out of an item's directory. `SyncFileStore` does the same for threads that may wait.
  */
-import { randomBytes } from 'node:crypto'
 import { close as closeFd, constants, fstat, open as openFd, type Stats } from 'node:fs'
 import {
   lstat,
   mkdir,
   open,
-  opendir,
   readlink,
   realpath,
   rename,
@@ -16,17 +14,26 @@ import {
   rmdir,
   type FileHandle,
 } from 'node:fs/promises'
-import { dirname, join, resolve, sep } from 'node:path'
+import { dirname, join, sep } from 'node:path'
 import { promisify } from 'node:util'
 
-import { parseSessionId } from '../ids.ts'
 import type { FileRef, SessionKey } from '../state/records.ts'
-
-/** `atomicWrites: false` gives up the fsyncs of `publish`: faster, and a crash of the machine may lose what was acknowledged. */
-export interface FileStoreOptions {
-  readonly root: string
-  readonly atomicWrites: boolean
-}
+import {
+  CREATE_FLAGS,
+  FileLayout,
+  isTempName,
+  openingError,
+  READ_FLAGS,
+  tempPathIn,
+  UnsafePathError,
+} from './layout.ts'
+import {
+  ignoreMissing,
+  listItems,
+  listSessions,
+  statOrUndefined,
+  type FoundItem,
+} from './stored-items.ts'
 
 /** An open item; the caller closes the handle. */
 export interface OpenItem {
@@ -42,75 +49,12 @@ export interface OpenItemFd {
   readonly mtimeMs: number
 }
 
-/** One item directory as found on disk. */
-export interface FoundItem {
-  readonly ref: FileRef
-  /** The youngest modification in it, its own included. */
-  readonly newestMtimeMs: number
-  /** Regular files in it, temporary ones included, youngest first. */
-  readonly files: readonly FoundFile[]
-}
-
-/** One regular file of an item. */
-export interface FoundFile {
-  readonly name: string
-  readonly sizeBytes: number
-  readonly mtimeMs: number
-}
-
-/** A path is not what it has to be: a link, not a regular file, or not inside its item's directory. */
-export class UnsafePathError extends Error {
-  override readonly name = 'UnsafePathError'
-}
-
-/** O_NONBLOCK: opening a FIFO that was put in an item's place must not hang. */
-const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-const CREATE_FLAGS =
-  constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
-const KINDS = ['uploads', 'artifacts'] as const
-
 const openFdAsync = promisify(openFd)
 const fstatAsync = promisify(fstat)
 const closeFdAsync = promisify(closeFd)
 
-const TEMP_NAME = /^\.[A-Za-z0-9_-]{16}\.part$/
-
-/** Whether a name is one of our temporary files; tools have their own, which are left alone. */
-export function isTempName(name: string): boolean {
-  return TEMP_NAME.test(name)
-}
-
-/** A fresh name for a temporary file in `directory`. */
-export function tempPathIn(directory: string): string {
-  return join(directory, `.${randomBytes(12).toString('base64url')}.part`)
-}
-
 /** See the file comment. Errors of the file system are passed on as they are (`ENOENT`, `ELOOP`, `ENOSPC` …). */
-export class FileStore {
-  /** Absolute; not resolved through links, because upstreams are told paths below it as the operator mounted it. */
-  readonly root: string
-  readonly atomicWrites: boolean
-
-  constructor(options: FileStoreOptions) {
-    this.root = resolve(options.root)
-    this.atomicWrites = options.atomicWrites
-  }
-
-  /** Directory of a session. Throws `UnsafePathError` when an id can't be a path component. */
-  sessionDir(key: SessionKey): string {
-    return join(this.root, 'sessions', component(key.serverId), component(key.sessionId))
-  }
-
-  /** Directory of one item. */
-  itemDir(ref: FileRef): string {
-    return join(this.sessionDir(ref), ref.kind, component(ref.id))
-  }
-
-  /** Path of an item's file; `filename` must have come from `sanitizeFilename`. */
-  itemPath(ref: FileRef, filename: string): string {
-    return join(this.itemDir(ref), component(filename))
-  }
-
+export class FileStore extends FileLayout {
   /** Makes an item's directory, for good when writes are atomic, and answers its path; refuses when a link stands anywhere between the root and it. */
   async createItemDir(ref: FileRef): Promise<string> {
     const directory = this.itemDir(ref)
@@ -191,14 +135,8 @@ export class FileStore {
   }
 
   /** Sessions that have a directory. Names that can't be ours are left alone. */
-  async *listSessions(): AsyncGenerator<SessionKey> {
-    const base = join(this.root, 'sessions')
-    for await (const serverId of directoriesIn(base)) {
-      for await (const name of directoriesIn(join(base, serverId))) {
-        const sessionId = parseSessionId(name)
-        if (sessionId !== undefined) yield { serverId, sessionId }
-      }
-    }
+  listSessions(): AsyncGenerator<SessionKey> {
+    return listSessions(this)
   }
 
   /** When a session's directory itself last changed; undefined when there is none. */
@@ -207,35 +145,8 @@ export class FileStore {
   }
 
   /** Items of a session as they are on disk. */
-  async *listItems(key: SessionKey): AsyncGenerator<FoundItem> {
-    for (const kind of KINDS) {
-      // oxlint-disable-next-line no-await-in-loop -- a generator answers in order
-      for await (const id of directoriesIn(join(this.sessionDir(key), kind))) {
-        const found = await this.#inspect({
-          serverId: key.serverId,
-          sessionId: key.sessionId,
-          kind,
-          id,
-        })
-        if (found !== undefined) yield found
-      }
-    }
-  }
-
-  async #inspect(ref: FileRef): Promise<FoundItem | undefined> {
-    const directory = this.itemDir(ref)
-    const own = await statOrUndefined(directory)
-    if (own === undefined) return undefined
-    const files: FoundFile[] = []
-    let newestMtimeMs = own.mtimeMs
-    for await (const name of namesIn(directory)) {
-      const stats = await statOrUndefined(join(directory, name))
-      if (stats === undefined) continue
-      newestMtimeMs = Math.max(newestMtimeMs, stats.mtimeMs)
-      if (stats.isFile()) files.push({ name, sizeBytes: stats.size, mtimeMs: stats.mtimeMs })
-    }
-    files.sort((a, b) => b.mtimeMs - a.mtimeMs)
-    return { ref, newestMtimeMs, files }
+  listItems(key: SessionKey): AsyncGenerator<FoundItem> {
+    return listItems(this, key)
   }
 
   /**
@@ -269,7 +180,7 @@ export class FileStore {
 
   /** Removes empty directories upwards, never the sessions directory itself. `rmdir` refuses one that somebody just filled. */
   async #pruneFrom(directory: string): Promise<void> {
-    const stop = join(this.root, 'sessions')
+    const stop = this.sessionsDir
     let current = directory
     while (current.startsWith(stop + sep)) {
       try {
@@ -283,26 +194,8 @@ export class FileStore {
   }
 }
 
-/** One path component as it is; anything else would leave the layout. */
-function component(text: string): string {
-  if (text === '' || text === '.' || text === '..' || /[/\\\0]/.test(text)) {
-    throw new UnsafePathError('an identifier can not be used as a path component')
-  }
-  return text
-}
-
 function refuseLinks(error: NodeJS.ErrnoException): never {
-  if (error.code !== 'ELOOP' && error.code !== 'ENXIO') throw error
-  throw new UnsafePathError(`${error.path ?? 'the file'} is not a regular file`, { cause: error })
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
-  throw error
-}
-
-async function statOrUndefined(path: string): Promise<Stats | undefined> {
-  return lstat(path).catch(ignoreMissing)
+  throw openingError(error)
 }
 
 async function resolveSame(path: string, stats: Stats): Promise<string | undefined> {
@@ -336,20 +229,5 @@ async function syncDirectory(path: string): Promise<void> {
     await handle.sync()
   } finally {
     await handle.close()
-  }
-}
-
-/** Names in a directory, none when it is missing. `lstat` first: a link to a directory is not one of ours. */
-async function* namesIn(directory: string): AsyncGenerator<string> {
-  const stats = await statOrUndefined(directory)
-  if (!stats?.isDirectory()) return
-  const entries = await opendir(directory).catch(ignoreMissing)
-  if (entries === undefined) return
-  for await (const entry of entries) yield entry.name
-}
-
-async function* directoriesIn(directory: string): AsyncGenerator<string> {
-  for await (const name of namesIn(directory)) {
-    if ((await statOrUndefined(join(directory, name)))?.isDirectory()) yield name
   }
 }

@@ -1,4 +1,5 @@
 /** File-name rules: what a name from outside becomes on disk and in answers, and which media type a file has. Pure. */
+import { extname } from 'node:path'
 
 const MAX_NAME_BYTES = 255
 /** A longer "extension" is not one; it is cut with the rest. */
@@ -44,6 +45,16 @@ export function extensionFor(mimeType: string): string {
   const essence = (mimeType.split(';', 1)[0] ?? '').trim().toLowerCase()
   for (const [extension, type] of TYPES) if (type === essence) return extension
   return ''
+}
+
+/** A safe name with an extension, where it has none. */
+export function withExtension(filename: string, extension: string): string {
+  return extname(filename) === '' ? sanitizeFilename(filename + extension, filename) : filename
+}
+
+/** A safe name with the usual extension of a media type, where it has none. */
+export function withMimeExtension(filename: string, mimeType: string): string {
+  return withExtension(filename, extensionFor(mimeType))
 }
 
 /** The media type of bytes that nothing is known of. */

@@ -1,6 +1,6 @@
 /**
- * Serves one store to other threads. All requests that arrived in one turn of the event loop share a transaction, and so a wait for the disk; while
- * that lasts the next batch gathers.
+ * Serves one store to other threads. With a local store all requests that arrived in one turn of the event loop share a transaction, and so a wait
+ * for the disk; while that lasts the next batch gathers. With a shared store each request is under way by itself.
  */
 import { receiveMessageOnPort } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
@@ -8,10 +8,12 @@ import type { MessagePort } from 'node:worker_threads'
 import { StoreUnavailableError } from '../errors.ts'
 import type { SessionKey } from './records.ts'
 import type {
-  GroupStore,
+  BatchStore,
   ReplyMessage,
   RequestMessage,
+  SharedStore,
   StoreAnswer,
+  StoreNews,
   StoreRequest,
   WireAnswer,
 } from './store-requests.ts'
@@ -27,14 +29,23 @@ interface Waiting {
 
 /** The far end of each connected port is a `RemoteStore`. */
 export class StoreHost {
-  readonly #store: GroupStore
-  readonly #ports = new Set<MessagePort>()
+  /** Ports and the names that their requests are performed under; a name is never used again. */
+  readonly #ports = new Map<MessagePort, string>()
+  readonly #replicaId: string
+  /** The newest news of each lasting kind, for ports that come later. */
+  readonly #standing = new Map<StoreNews['kind'], StoreNews>()
+  readonly #underWay = new Set<Promise<void>>()
+  #store: BatchStore | SharedStore
   #waiting: Waiting[] = []
   #scheduled = false
+  #answers = new Map<MessagePort, WireAnswer[]>()
+  #nextPort = 1
   #closed = false
 
-  constructor(store: GroupStore) {
+  /** `replicaId` distinguishes the ports of this host from those of other processes. */
+  constructor(store: BatchStore | SharedStore, replicaId = '') {
     this.#store = store
+    this.#replicaId = replicaId
   }
 
   /** Serves a port until it closes. */
@@ -43,19 +54,38 @@ export class StoreHost {
       port.close()
       return
     }
-    this.#ports.add(port)
+    this.#ports.set(port, `${this.#replicaId}:${this.#nextPort++}`)
     port.on('close', () => this.#ports.delete(port))
     // Only a RemoteStore posts to this port.
     port.on('message', (message: RequestMessage) => this.#enqueue(port, message))
+    for (const news of this.#standing.values()) post(port, news)
+  }
+
+  /** Goes on with another store. What is under way with the present one ends there; closing that is the caller's business. */
+  serve(store: BatchStore | SharedStore): void {
+    this.#flush()
+    this.#store = store
+  }
+
+  /** Tells all ports but the one that is named `except`. Lasting news are also told to ports that come later. */
+  tell(news: StoreNews, except?: string): void {
+    if (news.kind === 'untrusted' || news.kind === 'mode' || news.kind === 'replicas') {
+      this.#standing.set(news.kind, news)
+    }
+    for (const [port, name] of this.#ports) {
+      if (name !== except) post(port, news)
+    }
   }
 
   /** Answers what was asked before, closes all ports, then the store. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    for (const port of this.#ports) this.#drain(port)
+    for (const port of this.#ports.keys()) this.#drain(port)
     this.#flush()
-    for (const port of this.#ports) port.close()
+    await Promise.all(this.#underWay)
+    this.#post()
+    for (const port of this.#ports.keys()) port.close()
     await this.#store.close()
   }
 
@@ -83,13 +113,46 @@ export class StoreHost {
   #flush(): void {
     const waiting = this.#waiting
     this.#waiting = []
+    const store = this.#store
+    if (!('performAll' in store)) {
+      for (const one of waiting) this.#start(store, one)
+      return
+    }
     for (let start = 0; start < waiting.length; start += MAX_BATCH) {
-      this.#perform(waiting.slice(start, start + MAX_BATCH))
+      this.#performAll(store, waiting.slice(start, start + MAX_BATCH))
     }
   }
 
-  #perform(batch: readonly Waiting[]): void {
-    const { answers, invalidated } = this.#store.performAll(batch.map(({ request }) => request))
+  /** Sends a request to the shared store; its answer leaves with those that came in the same turn. */
+  #start(store: SharedStore, { port, id, request }: Waiting): void {
+    const done = store
+      .perform(request, this.#ports.get(port) ?? '')
+      .then(
+        (value): StoreAnswer => ({ ok: true, value }),
+        (error: unknown): StoreAnswer => ({ ok: false, error: toError(error) }),
+      )
+      .then((answer) => {
+        this.#underWay.delete(done)
+        this.#answer(port, toWire(id, answer))
+      })
+    this.#underWay.add(done)
+  }
+
+  #answer(port: MessagePort, answer: WireAnswer): void {
+    if (this.#answers.size === 0) setImmediate(() => this.#post())
+    const list = this.#answers.get(port)
+    if (list === undefined) this.#answers.set(port, [answer])
+    else list.push(answer)
+  }
+
+  #post(): void {
+    const replies = this.#answers
+    this.#answers = new Map()
+    for (const [port, answers] of replies) post(port, { kind: 'answers', answers })
+  }
+
+  #performAll(store: BatchStore, batch: readonly Waiting[]): void {
+    const { answers, invalidated } = store.performAll(batch.map(({ request }) => request))
     // First, so that nobody hears of an outcome before the copies that it makes stale were called back.
     this.#invalidate(
       invalidated.map(({ key, by }) => ({ key, knows: by === undefined ? by : batch[by]?.port })),
@@ -108,7 +171,7 @@ export class StoreHost {
     changes: readonly { readonly key: SessionKey; readonly knows: MessagePort | undefined }[],
   ): void {
     if (changes.length === 0) return
-    for (const port of this.#ports) {
+    for (const port of this.#ports.keys()) {
       const keys = changes.filter(({ knows }) => knows !== port).map(({ key }) => key)
       if (keys.length > 0) post(port, { kind: 'invalidate', keys })
     }
@@ -128,6 +191,10 @@ function toWire(id: number, answer: StoreAnswer): WireAnswer {
     false,
     { message: error.message, unavailable: error instanceof StoreUnavailableError },
   ]
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new StoreUnavailableError(String(error))
 }
 
 function post(port: MessagePort, message: ReplyMessage): void {

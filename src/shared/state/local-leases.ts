@@ -2,71 +2,54 @@
  * Leases of calls and standalone streams, and the maintainer, in a store that one process has for itself. They end with the process, so they are
  * kept in memory: after a restart nobody holds anything, which is what is true then.
  */
+import { sessionName as nameOf } from './lease-table.ts'
+import type { CallLease } from './lease-table.ts'
 import type { SessionKey } from './records.ts'
 import { findUsableSession, readRecord } from './session-rows.ts'
 import type { StoreContext } from './store-context.ts'
-import type { StreamClaim, StreamLease, StreamRelease } from './store.ts'
+import type { CallsEntered, StreamClaim, StreamLease, StreamRelease } from './store.ts'
 
 /** Events kept for a client without a stream, per session. */
 const MAX_KEPT_EVENTS = 256
 /** Characters of them. */
 const MAX_KEPT_CHARS = 1_048_576
 
-interface CallLease {
-  count: number
-  expiresAtMs: number
-}
-
-interface HeldStream {
-  readonly key: SessionKey
-  epoch: number
-  holder: string | null
-  expiresAtMs: number
-  isOffered: boolean
-  events: string[]
-}
-
-/** What a store holds in memory beside its tables. */
-export class LocalLeases {
-  readonly calls = new Map<string, Map<string, CallLease>>()
-  readonly streams = new Map<string, HeldStream>()
-  readonly reinitialisations = new Map<string, { holder: string; expiresAtMs: number }>()
-  maintainer: { holder: string; expiresAtMs: number } | undefined
-  fence = 0
-
-  /** Forgets what a session had. */
-  drop(key: SessionKey): void {
-    this.calls.delete(nameOf(key))
-    this.streams.delete(nameOf(key))
-    this.reinitialisations.delete(nameOf(key))
-  }
-
-  clear(): void {
-    this.calls.clear()
-    this.reinitialisations.clear()
-    this.streams.clear()
-  }
-}
-
 export function enterCalls(
   ctx: StoreContext,
   key: SessionKey,
   leaseId: string,
   count: number,
-): 'entered' | 'at_limit' | 'session_gone' {
+  spare: number,
+): CallsEntered {
+  for (const places of [count, spare]) {
+    if (!Number.isSafeInteger(places) || places < 0) {
+      throw new RangeError(`cannot enter ${places} calls: it must be a whole number, not negative`)
+    }
+  }
   if (findUsableSession(ctx, key)?.standing !== 'active') return 'session_gone'
   const nowMs = ctx.now()
   const leases = ctx.leases.calls.get(nameOf(key)) ?? new Map<string, CallLease>()
-  let underWay = 0
+  let taken = 0
+  let unused = 0
   for (const [id, lease] of leases) {
-    if (lease.expiresAtMs < nowMs) leases.delete(id)
-    else underWay += lease.count
+    if (lease.expiresAtMs < nowMs) {
+      leases.delete(id)
+    } else if (id !== leaseId) {
+      taken += lease.count
+      unused += lease.spare
+    }
   }
   const limit = ctx.policy.maxInFlightPerSession
-  if (limit !== null && underWay + count > limit) return 'at_limit'
-  leases.set(leaseId, { count, expiresAtMs: nowMs + ctx.policy.callLeaseMs })
+  if (limit !== null && taken + count > limit) {
+    if (unused === 0) return 'at_limit'
+    ctx.invalidate(key, 'others')
+    return 'wait'
+  }
+  const granted = limit === null || taken + count + spare <= limit / 2 ? spare : 0
+  const expiresAtMs = nowMs + ctx.policy.callLeaseMs
+  leases.set(leaseId, { count: count + granted, spare: granted, expiresAtMs })
   ctx.leases.calls.set(nameOf(key), leases)
-  return 'entered'
+  return count + granted
 }
 
 export function leaveCalls(ctx: StoreContext, key: SessionKey, leaseId: string): void {
@@ -147,12 +130,13 @@ export function abandonedStreams(
   limit: number,
 ): readonly StreamLease[] {
   const nowMs = ctx.now()
-  const lost = new Set(lostHolders)
   const found: StreamLease[] = []
-  for (const { key, epoch, holder, expiresAtMs, isOffered } of ctx.leases.streams.values()) {
+  for (const stream of ctx.leases.streams.values()) {
     if (found.length >= limit) break
+    const { key, epoch, holder } = stream
     if (holder === null) continue
-    if (isOffered || expiresAtMs < nowMs || lost.has(holder)) found.push({ key, epoch })
+    if (lostHolders.some((lost) => holder.startsWith(lost))) stream.expiresAtMs = 0
+    if (stream.isOffered || stream.expiresAtMs < nowMs) found.push({ key, epoch })
   }
   return found
 }
@@ -180,6 +164,9 @@ export function takeEvents(ctx: StoreContext, key: SessionKey, epoch: number): r
   stream.events = []
   return events
 }
+
+/** Streams of this store's sessions are all in the process that asks. */
+export function announce(): void {}
 
 export function claimReinitialisation(
   ctx: StoreContext,
@@ -221,8 +208,4 @@ export function resignMaintainer(ctx: StoreContext, holder: string): void {
 /** Whether a fencing token is the newest one; null is not fenced. */
 export function isFenced(ctx: StoreContext, fence: number | null): boolean {
   return fence !== null && fence !== ctx.leases.fence
-}
-
-function nameOf(key: SessionKey): string {
-  return `${key.serverId}\n${key.sessionId}`
 }

@@ -1,7 +1,8 @@
-/** Opens the state store that the configuration asks for; the only place that knows which backends there are. */
+/** Opens the state store of a replica that is alone; the only place that knows which backends of that kind there are. */
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 
+import type { LocalLeases } from './lease-table.ts'
 import { OwnershipLock } from './ownership-lock.ts'
 import { NewerSchemaError, prepareSchema, recount } from './schema.ts'
 import { Snapshot } from './snapshot.ts'
@@ -11,7 +12,7 @@ import type { StorePolicy } from './store.ts'
 
 /** Which store, where, and under which policy. Plain data: it is also what the store's thread is started with. */
 export interface LocalStoreOptions {
-  readonly type: 'memory' | 'disk' | 'redis'
+  readonly type: 'memory' | 'disk'
   /** The database of type `disk`. */
   readonly path: string
   /** Whether `disk` uses a write-ahead log; without one each commit costs more waits for the disk. */
@@ -30,21 +31,24 @@ export interface LocalStoreHooks {
   readonly clock?: () => number
   /** Hears what an operator should know, for example of a snapshot that was moved aside. */
   readonly onWarning?: (message: string) => void
+  /** Leases that there are already. */
+  readonly leases?: LocalLeases
+}
+
+type StoreHooks = Required<Omit<LocalStoreHooks, 'leases'>> & {
+  readonly leases: LocalLeases | undefined
 }
 
 /** Opens the store, creating files and directories that are missing. Throws an error that names the file when it is in use, unreadable or too new. */
 export function openLocalStore(
   options: LocalStoreOptions,
-  { clock = Date.now, onWarning = ignore }: LocalStoreHooks = {},
+  { clock = Date.now, onWarning = ignore, leases }: LocalStoreHooks = {},
 ): SqlStore {
-  if (options.type === 'redis') {
-    throw new Error('state_persistence.type: redis is not available in this version')
-  }
   const open = options.type === 'disk' ? openDisk : openMemory
-  return open(options, { clock, onWarning })
+  return open(options, { clock, onWarning, leases })
 }
 
-function openDisk(options: LocalStoreOptions, hooks: Required<LocalStoreHooks>): SqlStore {
+function openDisk(options: LocalStoreOptions, hooks: StoreHooks): SqlStore {
   return opening((undo) => {
     const lock = acquireLock(options.path)
     undo.push(() => lock.release())
@@ -56,7 +60,7 @@ function openDisk(options: LocalStoreOptions, hooks: Required<LocalStoreHooks>):
   })
 }
 
-function openMemory(options: LocalStoreOptions, hooks: Required<LocalStoreHooks>): SqlStore {
+function openMemory(options: LocalStoreOptions, hooks: StoreHooks): SqlStore {
   return opening((undo) => {
     const { snapshotPath: path, snapshotIntervalMs: intervalMs } = options
     if (path !== null) {
@@ -79,7 +83,7 @@ function openMemory(options: LocalStoreOptions, hooks: Required<LocalStoreHooks>
 function finishOpening(
   db: SqlDatabase,
   options: LocalStoreOptions,
-  hooks: Required<LocalStoreHooks>,
+  hooks: StoreHooks,
   undo: readonly (() => void)[],
 ): SqlStore {
   recount(db)

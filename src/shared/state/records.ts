@@ -12,7 +12,10 @@ export interface SessionKey {
 
 /** What must be known to continue a session anywhere, its upstream session included. */
 export interface SessionRecord extends SessionKey {
-  /** Version of this shape; a reader refuses a newer one. */
+  /**
+   * Version of this shape. Readers accept one newer too, and keep what it added: the next version may only add fields, so that replicas of both
+   * versions live with each other.
+   */
   readonly schemaVersion: 1
   readonly createdAtMs: number
   /** The revision that `initialize` settled on, for example `2025-11-25`. */

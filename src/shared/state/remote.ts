@@ -2,11 +2,13 @@
 import type { MessagePort } from 'node:worker_threads'
 
 import { StoreUnavailableError } from '../errors.ts'
-import type { SessionKey } from './records.ts'
+import type { JsonObject, SessionKey } from './records.ts'
 import { RequestStore } from './request-store.ts'
 import { toRequest } from './store-requests.ts'
 import type {
   ReplyMessage,
+  StoreMode,
+  StoreNews,
   StoreRequest,
   StoreValue,
   StoreVerb,
@@ -30,8 +32,11 @@ interface Pending {
 export class RemoteStore extends RequestStore {
   readonly #timeoutMs: number
   readonly #invalidateListeners: ((key: SessionKey) => void)[] = []
+  readonly #announcementListeners: ((key: SessionKey, message: JsonObject) => void)[] = []
   readonly #offerListeners: ((key: SessionKey) => void)[] = []
   readonly #disconnectListeners: (() => void)[] = []
+  readonly #lossListeners: ((ids: readonly string[]) => void)[] = []
+  readonly #modeListeners: ((mode: StoreMode) => void)[] = []
   readonly #pending = new Map<number, Pending>()
   #port: MessagePort | undefined
   #outbox: (readonly [id: number, request: StoreRequest])[] = []
@@ -39,6 +44,9 @@ export class RemoteStore extends RequestStore {
   #timer: NodeJS.Timeout | undefined
   #whenIdle: (() => void) | undefined
   #closing: Promise<void> | undefined
+  #callsBack = true
+  #mode: StoreMode = 'shared'
+  #replicas: readonly string[] = []
 
   constructor(port: MessagePort, { timeoutMs = TIMEOUT_MS }: { timeoutMs?: number } = {}) {
     super()
@@ -61,9 +69,40 @@ export class RemoteStore extends RequestStore {
     this.#offerListeners.push(listener)
   }
 
-  /** Calls back when the host is gone: invalidations may be missed from here on, so no copy of any session must be trusted. */
+  override onAnnounced(listener: (key: SessionKey, message: JsonObject) => void): void {
+    this.#announcementListeners.push(listener)
+  }
+
+  /**
+   * Calls back when invalidations may have been missed, or will be from here on: no copy of any session must be trusted. Also called when they come
+   * again, because of those that did not.
+   */
   onDisconnect(listener: () => void): void {
     this.#disconnectListeners.push(listener)
+  }
+
+  /** Whether every change by somebody else is called out at present. While it is false a copy is only as good as it is young. */
+  get callsBack(): boolean {
+    return this.#port !== undefined && this.#callsBack
+  }
+
+  /** Calls back once for each replica that ended without a word, soon after it did. */
+  onReplicasLost(listener: (ids: readonly string[]) => void): void {
+    this.#lossListeners.push(listener)
+  }
+
+  /** The replicas that share the store at present, this one among them; empty when the store is not shared. */
+  get replicas(): readonly string[] {
+    return this.#replicas
+  }
+
+  /** Calls back when a memory of this process only takes the place of the shared store (`fallback_memory`), and when the shared one is back. */
+  onModeChange(listener: (mode: StoreMode) => void): void {
+    this.#modeListeners.push(listener)
+  }
+
+  get mode(): StoreMode {
+    return this.#mode
   }
 
   /** Closes this end only; the store itself goes on. */
@@ -102,6 +141,8 @@ export class RemoteStore extends RequestStore {
 
   #attach(port: MessagePort): void {
     this.#port = port
+    // A host tells what differs from this right after the connection.
+    this.#callsBack = true
     // Only a StoreHost posts to this port.
     port.on('message', (message: ReplyMessage) => this.#receive(message))
     port.on('close', () => {
@@ -120,14 +161,39 @@ export class RemoteStore extends RequestStore {
   }
 
   #receive(message: ReplyMessage): void {
-    switch (message.kind) {
-      case 'answers':
-        for (const answer of message.answers) this.#settle(answer)
-        return
+    if (message.kind === 'answers') for (const answer of message.answers) this.#settle(answer)
+    else this.#hear(message)
+  }
+
+  #hear(news: StoreNews): void {
+    switch (news.kind) {
       case 'invalidate':
-        for (const key of message.keys) {
+        for (const key of news.keys) {
           for (const listener of this.#invalidateListeners) listener(key)
         }
+        return
+      case 'offered':
+        for (const key of news.keys) {
+          for (const listener of this.#offerListeners) listener(key)
+        }
+        return
+      case 'announced':
+        for (const listener of this.#announcementListeners) listener(news.key, news.message)
+        return
+      case 'untrusted':
+        this.#callsBack = news.callsBack
+        for (const listener of this.#disconnectListeners) listener()
+        return
+      case 'mode':
+        if (this.#mode === news.mode) return
+        this.#mode = news.mode
+        for (const listener of this.#modeListeners) listener(news.mode)
+        return
+      case 'replicas':
+        this.#replicas = news.ids
+        return
+      case 'replicas_lost':
+        for (const listener of this.#lossListeners) listener(news.ids)
     }
   }
 

@@ -2,6 +2,7 @@
 import type { FinalArtifact } from './artifact-operations.ts'
 import type {
   ArtifactRecord,
+  JsonObject,
   NewArtifact,
   SessionKey,
   SessionRecord,
@@ -10,6 +11,7 @@ import type {
 import type { StoreValue, StoreVerb } from './store-requests.ts'
 import type {
   ArtifactId,
+  CallsEntered,
   StateStore,
   StreamClaim,
   StreamLease,
@@ -29,6 +31,8 @@ export abstract class RequestStore implements StateStore {
   abstract onInvalidate(listener: (key: SessionKey) => void): void
 
   abstract onStreamOffered(listener: (key: SessionKey) => void): void
+
+  abstract onAnnounced(listener: (key: SessionKey, message: JsonObject) => void): void
 
   abstract close(): Promise<void>
 
@@ -129,8 +133,13 @@ export abstract class RequestStore implements StateStore {
     return this.perform('readArtifact', [key, id])
   }
 
-  enterCalls(key: SessionKey, leaseId: string, count: number): Promise<StoreValue<'enterCalls'>> {
-    return this.perform('enterCalls', [key, leaseId, count])
+  enterCalls(
+    key: SessionKey,
+    leaseId: string,
+    count: number,
+    spare: number,
+  ): Promise<CallsEntered> {
+    return this.perform('enterCalls', [key, leaseId, count, spare])
   }
 
   leaveCalls(key: SessionKey, leaseId: string): Promise<void> {
@@ -163,6 +172,10 @@ export abstract class RequestStore implements StateStore {
 
   takeEvents(key: SessionKey, epoch: number): Promise<readonly string[]> {
     return this.perform('takeEvents', [key, epoch])
+  }
+
+  announce(key: SessionKey, message: JsonObject): Promise<void> {
+    return this.perform('announce', [key, message])
   }
 
   electMaintainer(holder: string, leaseMs: number): Promise<number | null> {

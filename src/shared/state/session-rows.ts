@@ -130,12 +130,15 @@ function parse(text: string): unknown {
   }
 }
 
+/** The version that is written, and one newer, which only adds fields: a newer program may have used the same file before. */
+const READABLE_VERSIONS: ReadonlySet<unknown> = new Set([1, 2])
+
 function isRecordOf(value: unknown, key: SessionKey): value is SessionRecord {
   return (
     typeof value === 'object' &&
     value !== null &&
     'schemaVersion' in value &&
-    value.schemaVersion === 1 &&
+    READABLE_VERSIONS.has(value.schemaVersion) &&
     'serverId' in value &&
     value.serverId === key.serverId &&
     'sessionId' in value &&

@@ -10,6 +10,7 @@ import {
 } from './artifact-operations.ts'
 import {
   abandonedStreams,
+  announce,
   claimReinitialisation,
   claimStream,
   electMaintainer,
@@ -17,12 +18,12 @@ import {
   enterCalls,
   keepEvents,
   leaveCalls,
-  LocalLeases,
   releaseStream,
   renewStreams,
   resignMaintainer,
   takeEvents,
 } from './local-leases.ts'
+import { LocalLeases } from './lease-table.ts'
 import type { SessionKey } from './records.ts'
 import { RequestStore } from './request-store.ts'
 import {
@@ -97,6 +98,7 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   abandonedStreams,
   keepEvents,
   takeEvents,
+  announce,
   electMaintainer,
   resignMaintainer,
   sweep,
@@ -133,6 +135,8 @@ export interface SqlStoreOptions {
   readonly clock: () => number
   /** Hears what an operator should know. */
   readonly onWarning: (message: string) => void
+  /** Leases that there are already; none when absent. */
+  readonly leases?: LocalLeases | undefined
   /** Closes the database and what was opened with it; called once. */
   readonly close: () => void
 }
@@ -154,7 +158,7 @@ export class SqlStore extends RequestStore implements GroupStore {
     this.#context = {
       db,
       policy: options.policy,
-      leases: new LocalLeases(),
+      leases: options.leases ?? new LocalLeases(),
       now: () => Math.floor(options.clock()),
       invalidate: (key, audience) => {
         const by = audience === 'others' ? this.#current : undefined
@@ -188,6 +192,9 @@ export class SqlStore extends RequestStore implements GroupStore {
 
   /** Nobody else is there to hand a stream over. */
   override onStreamOffered(): void {}
+
+  /** Nor to pass notifications on to. */
+  override onAnnounced(): void {}
 
   override async close(): Promise<void> {
     if (this.#closed) return

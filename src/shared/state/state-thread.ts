@@ -1,6 +1,6 @@
 /**
- * Entry of the thread that owns the state store, so that nobody else waits for the disk. It is started with `LocalStoreOptions` as its data, posts
- * `StateThreadEvent`s, and obeys `StateThreadCommand`s.
+ * Entry of the thread that owns the state store, so that nobody else waits for the disk. It is started with `StateThreadOptions` as its data,
+ * posts `StateThreadEvent`s, and obeys `StateThreadCommand`s.
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
@@ -8,34 +8,42 @@ import type { MessagePort } from 'node:worker_threads'
 import { StoreHost } from './host.ts'
 import { openLocalStore } from './open.ts'
 import type { LocalStoreOptions } from './open.ts'
+import { SharedState } from './redis/shared-state.ts'
+import type { SharedStateReport } from './redis/shared-state.ts'
+import type { StateThreadOptions } from './state-options.ts'
 
 /** `connect` hands over a port (also in the transfer list) for one more `RemoteStore`; `stop` closes the store and ends the thread. */
 export type StateThreadCommand =
   | { readonly kind: 'connect'; readonly port: MessagePort }
   | { readonly kind: 'stop' }
 
-/** `failed`: the store could not be opened, and the thread ends; or it could not be closed cleanly. */
+/** `failed`: the store could not be opened, and the thread ends; or it could not be closed cleanly. `lost`: it can't be used at present. */
 export type StateThreadEvent =
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'lost'; readonly message: string }
   | { readonly kind: 'warning'; readonly message: string }
+  | { readonly kind: 'report'; readonly report: SharedStateReport }
 
-function run(parent: MessagePort): void {
-  const tell = (event: StateThreadEvent): void => parent.postMessage(event)
-  const fail = (error: unknown): void =>
-    tell({ kind: 'failed', message: error instanceof Error ? error.message : String(error) })
-  // The first event says whether the store opened; what was noticed on the way comes after it.
-  const early: string[] = []
+type Tell = (event: StateThreadEvent) => void
+
+async function run(parent: MessagePort): Promise<void> {
+  const early: StateThreadEvent[] = []
   let isOpen = false
-  const onWarning = (message: string): void => {
-    if (isOpen) tell({ kind: 'warning', message })
-    else early.push(message)
+  // The first event says whether the store opened; what was noticed on the way comes after it.
+  const tell: Tell = (event) => {
+    if (isOpen || event.kind === 'report') parent.postMessage(event)
+    else early.push(event)
   }
-  let host: StoreHost
+  const fail = (error: unknown): void =>
+    parent.postMessage({
+      kind: 'failed',
+      message: error instanceof Error ? error.message : String(error),
+    } satisfies StateThreadEvent)
+  const options: StateThreadOptions = workerData // whoever starts this file passes them
+  let opened: Opened
   try {
-    const options: LocalStoreOptions = workerData // whoever starts this file passes them
-    host = new StoreHost(openLocalStore(options, { onWarning }))
-    isOpen = true
+    opened = options.type === 'redis' ? await openShared(options, tell) : openLocal(options, tell)
   } catch (error) {
     fail(error)
     return
@@ -43,17 +51,43 @@ function run(parent: MessagePort): void {
   parent.on('message', (command: StateThreadCommand) => {
     switch (command.kind) {
       case 'connect':
-        host.connect(command.port)
+        opened.host.connect(command.port)
         return
       case 'stop':
-        host
+        opened
           .close()
           .catch(fail)
           .finally(() => parent.close())
     }
   })
+  isOpen = true
   tell({ kind: 'ready' })
-  for (const message of early) onWarning(message)
+  for (const event of early) tell(event)
 }
 
-if (parentPort !== null) run(parentPort)
+interface Opened {
+  readonly host: StoreHost
+  /** Answers what was asked before, and closes the store. */
+  readonly close: () => Promise<void>
+}
+
+function openLocal(options: LocalStoreOptions, tell: Tell): Opened {
+  const onWarning = (message: string): void => tell({ kind: 'warning', message })
+  const host = new StoreHost(openLocalStore(options, { onWarning }))
+  return { host, close: () => host.close() }
+}
+
+async function openShared(
+  options: Extract<StateThreadOptions, { type: 'redis' }>,
+  tell: Tell,
+): Promise<Opened> {
+  const state = new SharedState(options, {
+    onReport: (report) => tell({ kind: 'report', report }),
+    onWarning: (message) => tell({ kind: 'warning', message }),
+    onFailure: (message) => tell({ kind: 'lost', message }),
+  })
+  await state.start()
+  return { host: state.host, close: () => state.stop() }
+}
+
+if (parentPort !== null) void run(parentPort)

@@ -1,5 +1,5 @@
 /** What every store operation works with. */
-import type { LocalLeases } from './local-leases.ts'
+import type { LocalLeases } from './lease-table.ts'
 import type { SessionKey } from './records.ts'
 import type { SqlDatabase } from './sql-database.ts'
 import type { StorePolicy } from './store.ts'

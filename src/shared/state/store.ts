@@ -9,6 +9,7 @@ import type { ArtifactId, UploadId } from '../ids.ts'
 import type {
   ArtifactRecord,
   FileRef,
+  JsonObject,
   NewArtifact,
   SessionKey,
   SessionRecord,
@@ -83,6 +84,12 @@ export interface StreamLease {
   readonly epoch: number
 }
 
+/**
+ * Outcome of asking for places for calls: how many the lease has now; or it is as it was, because the limit is reached (`at_limit`), because others
+ * have places that they do not use and were asked to give back (`wait`: ask again in a moment), or because the session is not active.
+ */
+export type CallsEntered = number | 'at_limit' | 'wait' | 'session_gone'
+
 /** Outcome of asking for a stream. `previousHolder` is null when nobody held it. */
 export type StreamClaim =
   | { readonly ok: true; readonly epoch: number; readonly previousHolder: string | null }
@@ -112,6 +119,15 @@ export interface SweepReport {
   readonly sessions: readonly SessionRecord[]
   /** True when the batch limit was reached and there is more to do now. */
   readonly more: boolean
+}
+
+/** What the store knows of a session's items. */
+export interface ReferencedItems {
+  readonly uploads: readonly string[]
+  /** Pending ones included. */
+  readonly artifacts: readonly string[]
+  /** Whether the session has a reservation: without one, nothing without a record can get one any more. */
+  readonly isReserving: boolean
 }
 
 /** Totals, for health and metrics. Bytes count committed files and open reservations apart. */
@@ -215,14 +231,12 @@ export interface StateStore {
   readArtifact(key: SessionKey, id: ArtifactId): Promise<ArtifactRecord | undefined>
 
   /**
-   * Enters `count` requests of a session under a lease of the caller's naming, unless more than `maxInFlightPerSession` would be under way: all of
-   * them or none. A lease ends by `leaveCalls`, or `callLeaseMs` after its last renewal.
+   * Gives a lease of the caller's naming `count` places for requests of a session, in place of what it had, as long as all leases together have no
+   * more than `maxInFlightPerSession`. `spare` places more are granted while that leaves half of the limit free: the requests that come next need not
+   * ask. When the limit is reached while others have spare places, they are called back by `onInvalidate`: whoever has a lease then gives up what
+   * it does not use. A lease ends by `leaveCalls`, or `callLeaseMs` after its last renewal.
    */
-  enterCalls(
-    key: SessionKey,
-    leaseId: string,
-    count: number,
-  ): Promise<'entered' | 'at_limit' | 'session_gone'>
+  enterCalls(key: SessionKey, leaseId: string, count: number, spare: number): Promise<CallsEntered>
   /** Ends a lease of calls; unknown ones are ignored. */
   leaveCalls(key: SessionKey, leaseId: string): Promise<void>
   /**
@@ -243,7 +257,10 @@ export interface StateStore {
   renewStreams(holder: string, leases: readonly StreamLease[]): Promise<readonly SessionKey[]>
   /** Gives a lease up; ignored with an epoch that has passed. After `hand_over` everyone else is called back by `onStreamOffered`. */
   releaseStream(key: SessionKey, epoch: number, how: StreamRelease): Promise<void>
-  /** Leases to take over: handed over, not renewed in time, or of one of `lostHolders`. At most `limit`. */
+  /**
+   * Leases to take over: handed over, not renewed in time, or of a holder whose name begins with one of `lostHolders`. The leases of those end with
+   * this, unless they are renewed after all. At most `limit`.
+   */
   abandonedStreams(lostHolders: readonly string[], limit: number): Promise<readonly StreamLease[]>
   /**
    * Keeps events of the upstream's standalone stream (whole JSON-RPC messages) for the client's next stream. False when the epoch has passed. The
@@ -252,6 +269,12 @@ export interface StateStore {
   keepEvents(key: SessionKey, epoch: number, events: readonly string[]): Promise<boolean>
   /** Takes what was kept, oldest first; nothing when the epoch has passed. */
   takeEvents(key: SessionKey, epoch: number): Promise<readonly string[]>
+
+  /**
+   * Passes a JSON-RPC notification to whoever has the client's stream of this session: everyone else is called back by
+   * `onAnnounced`. Lost when nobody has it, or a connection breaks: for hints only.
+   */
+  announce(key: SessionKey, message: JsonObject): Promise<void>
 
   /** Makes `holder` the maintainer for `leaseMs`, or renews that: answers a fencing token that only grows, or null while somebody else is it. */
   electMaintainer(holder: string, leaseMs: number): Promise<number | null>
@@ -270,11 +293,9 @@ export interface StateStore {
   repairCounters(fence: number | null): Promise<CounterRepair | 'fenced'>
   /**
    * The ids of all items of a session that a record names (pending included), or undefined when the store does not know the session in any state:
-   * what the orphan sweeper must not touch.
+   * what the orphan sweeper must not touch. While a session `isReserving`, an upload may be about to commit items that have no record yet.
    */
-  referencedItems(
-    key: SessionKey,
-  ): Promise<{ uploads: readonly string[]; artifacts: readonly string[] } | undefined>
+  referencedItems(key: SessionKey): Promise<ReferencedItems | undefined>
   /** Back-fills records found on disk (start-up reconciliation): creates the session when unknown, ignores items that have a record. */
   adopt(
     session: SessionRecord,
@@ -293,6 +314,8 @@ export interface StateStore {
   onInvalidate(listener: (key: SessionKey) => void): void
   /** Calls back for each session whose standalone stream another replica hands over. */
   onStreamOffered(listener: (key: SessionKey) => void): void
+  /** Calls back for each notification that another replica announced. */
+  onAnnounced(listener: (key: SessionKey, message: JsonObject) => void): void
   /** Waits for what was asked before, then closes. Idempotent. */
   close(): Promise<void>
 }

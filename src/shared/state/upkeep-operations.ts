@@ -6,13 +6,10 @@ import { recountRows } from './schema.ts'
 import { hasActiveSlot, insertSession } from './session-operations.ts'
 import { findSession, readRecord } from './session-rows.ts'
 import type { StoreContext } from './store-context.ts'
-import type { CounterRepair, Inventory } from './store.ts'
+import type { CounterRepair, Inventory, ReferencedItems } from './store.ts'
 import { insertUpload } from './upload-operations.ts'
 
-export function referencedItems(
-  ctx: StoreContext,
-  key: SessionKey,
-): { uploads: readonly string[]; artifacts: readonly string[] } | undefined {
+export function referencedItems(ctx: StoreContext, key: SessionKey): ReferencedItems | undefined {
   const session = findSession(ctx, key)
   if (session === undefined) return undefined
   const idsOf = (kind: FileRef['kind']): string[] =>
@@ -23,7 +20,16 @@ export function referencedItems(
         kind,
       )
       .map(([id]) => id)
-  return { uploads: idsOf('uploads'), artifacts: idsOf('artifacts') }
+  return {
+    uploads: idsOf('uploads'),
+    artifacts: idsOf('artifacts'),
+    isReserving: isReserving(ctx, session.rowId),
+  }
+}
+
+function isReserving(ctx: StoreContext, rowId: number): boolean {
+  const found = ctx.db.get('SELECT 1 FROM reservations WHERE session = ? LIMIT 1', rowId)
+  return found !== undefined
 }
 
 export function adopt(

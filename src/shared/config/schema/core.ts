@@ -62,10 +62,16 @@ export const coreSchema = section({
     .describe(
       'Largest upstream answer that the adapter parses (of a wrapped tool, a listing or initialize). Other answers are streamed through and have no limit.',
     ),
+  pre_drain_seconds: integer({ min: 0 })
+    .nullable()
+    .default(null)
+    .describe(
+      'Seconds for which the adapter goes on taking connections after a stop signal, while `/readyz` already answers 503, so that load balancers send nobody here any more; null for 5 with state in Redis and else 0.',
+    ),
   shutdown_timeout_seconds: positive()
     .default(10)
     .describe(
-      'Seconds that requests in flight get to finish after a stop signal. `MCP_ADAPTER_SHUTDOWN_TIMEOUT_SECONDS` overrides it.',
+      'Seconds that requests in flight get to finish when no more connections are taken. `MCP_ADAPTER_SHUTDOWN_TIMEOUT_SECONDS` overrides it.',
     ),
   max_start_wait_seconds: integer({ min: 0 })
     .default(60)

@@ -11,6 +11,8 @@ const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 /** RFC 9110 field-value: visible characters, blanks and tabs inside, obs-text. */
 const HEADER_VALUE = /^(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?$/
 const PATH = /^(?:\/[A-Za-z0-9._~@+-]+)+$/
+/** The host may be an IPv6 address in brackets. */
+const HOST_AND_PORT = /^(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@[\]]+):\d{1,5}$/
 const URI_SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/$/
 
 /** The header that carries the adapter's own token unless another is configured. */
@@ -131,6 +133,27 @@ export function uriScheme() {
     .regex(URI_SCHEME, 'must be a URI scheme that ends in ://, such as upload://')
 }
 
+/** The address of a server, `host:port`. */
+export function hostAndPort() {
+  return z
+    .string()
+    .trim()
+    .regex(HOST_AND_PORT, 'must be host:port, such as redis-1:26379 or [::1]:26379')
+    .refine(
+      (address) =>
+        !HOST_AND_PORT.test(address) || isPort(address.slice(address.lastIndexOf(':') + 1)),
+      'must end in a port from 1 to 65535',
+    )
+}
+
+/** A simple value, or a section that says more. */
+export function orSection<Simple extends z.ZodType, Section extends z.ZodObject>(
+  simple: Simple,
+  detailed: Section,
+) {
+  return z.union([simple, detailed])
+}
+
 /** An absolute http or https URL. */
 export function httpUrl() {
   return z
@@ -142,6 +165,11 @@ export function httpUrl() {
 /** True for an absolute URL whose scheme is http or https. */
 export function isHttpUrl(url: string): boolean {
   return /^https?:\/\//i.test(url) && !/\s/.test(url) && URL.canParse(url)
+}
+
+function isPort(digits: string): boolean {
+  const port = Number(digits)
+  return port >= 1 && port <= 65_535
 }
 
 function normalizePath(path: string): string {

@@ -10,6 +10,7 @@ import {
   headerName,
   httpPath,
   httpUrl,
+  integer,
   positive,
   section,
   text,
@@ -48,6 +49,16 @@ const upstreamSchema = section({
     .nullable()
     .default(null)
     .describe('Connections to this upstream at a time, per worker; null for no limit.'),
+  stream_linger_seconds: integer({ min: 0 })
+    .default(30)
+    .describe(
+      'Seconds that the standalone stream of the upstream stays open after the stream of its client ended or its replica was lost; meanwhile pings are answered and messages kept for the client. 0 closes it at once.',
+    ),
+  hold_stream: bool()
+    .default(false)
+    .describe(
+      'Open the standalone stream of the upstream when a session is initialised, and keep it while the session lives, whether or not the client opens one. For upstreams that ask things on it, such as Playwright for roots.',
+    ),
   workspace_root: text()
     .nullable()
     .default(null)

@@ -19,7 +19,7 @@ export const storageSchema = section({
   lock_mode: choice(['none', 'process', 'file', 'redis', 'auto'])
     .default('auto')
     .describe(
-      'How writers exclude each other; `auto` is `redis` when state is in Redis and else `file`.',
+      'Who keeps it to one replica at a time that removes expired and unowned files: `redis` (a lease in Redis, checked there at every step), `file` (a lease in `state/maintenance.lock` under `root`), `process` (only threads of one process exclude each other) or `none` (everybody removes). `auto` is `redis` when state is in Redis and else `file`.',
     ),
   orphan_sweeper_enabled: bool().default(true).describe('Delete files that no session owns.'),
   orphan_sweeper_grace_seconds: integer({ min: 0 })

@@ -1,0 +1,142 @@
+/**
+ * `FileStore` for threads that may wait for the disk: one step of a call, its checks and syncs included, costs no change of threads. Never to be used
+ * on an event loop that has anything else to do.
+ */
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readlinkSync,
+  realpathSync,
+  type Stats,
+} from 'node:fs'
+import { dirname } from 'node:path'
+
+import { openingError, READ_FLAGS, UnsafePathError, type FileStoreOptions } from './layout.ts'
+
+/** An open descriptor that was checked; the caller closes it. */
+export interface CheckedFile {
+  readonly fd: number
+  readonly stats: Stats
+}
+
+/** See the file comment. Paths are those that a `FileLayout` of the same root makes. Errors of the file system are thrown as they are. */
+export class SyncFileStore {
+  readonly atomicWrites: boolean
+  readonly #root: string
+  /** The real path of the root when it was last resolved: a check that fails by it is made again with a fresh one. */
+  #realRoot: string | undefined
+
+  /** `root` is absolute. */
+  constructor({ root, atomicWrites }: FileStoreOptions) {
+    this.#root = root
+    this.atomicWrites = atomicWrites
+  }
+
+  /**
+   * Makes an item's directory; refuses when a link stands anywhere between the root and it. Parents that had to be made are there for good when
+   * writes are atomic; the item itself is not before `syncItem`.
+   */
+  createItem(directory: string): void {
+    const firstCreated = makeDirectory(directory)
+    if (!this.#isAt(realpathSync.native(directory), directory)) {
+      throw new UnsafePathError(`${directory} is reached through a symbolic link`)
+    }
+    if (this.atomicWrites && firstCreated !== undefined) {
+      for (
+        let made = dirname(directory);
+        made.length >= firstCreated.length;
+        made = dirname(made)
+      ) {
+        syncDirectory(dirname(made))
+      }
+    }
+  }
+
+  /** Opens a file below the root for reading; undefined for a directory. Throws `UnsafePathError` for links and what else is not a regular file. */
+  openFile(path: string): CheckedFile | undefined {
+    const fd = openChecked(path)
+    let isKept = false
+    try {
+      const stats = fstatSync(fd)
+      if (stats.isDirectory()) return undefined
+      if (!stats.isFile()) throw new UnsafePathError(`${path} is not a regular file`)
+      if (!this.#isAt(realPathOfOpen(fd, path, stats), path)) {
+        throw new UnsafePathError(`${path} is reached through a symbolic link`)
+      }
+      isKept = true
+      return { fd, stats }
+    } finally {
+      if (!isKept) closeSync(fd)
+    }
+  }
+
+  /** Makes an item durable: its directory's entries, and its own in the directory of its kind. Files are synced by whoever has them open. */
+  syncItem(directory: string): void {
+    syncDirectory(directory)
+    syncDirectory(dirname(directory))
+  }
+
+  /** Whether `real` is where a path below the root must really be; the root itself may be a link, which can be pointed elsewhere. */
+  #isAt(real: string | undefined, path: string): boolean {
+    if (real === undefined) return false
+    const below = path.slice(this.#root.length)
+    if (this.#realRoot !== undefined && real === this.#realRoot + below) return true
+    this.#realRoot = realpathSync.native(this.#root)
+    return real === this.#realRoot + below
+  }
+}
+
+/** Makes a directory with the parents that it lacks; answers the first of those that was made, undefined when there were all. */
+function makeDirectory(directory: string): string | undefined {
+  try {
+    mkdirSync(directory)
+    return undefined
+  } catch (error) {
+    if (!isMissingOrThere(error)) throw error
+  }
+  const firstCreated = mkdirSync(directory, { recursive: true })
+  return firstCreated === directory ? undefined : firstCreated
+}
+
+function isMissingOrThere(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    (error.code === 'ENOENT' || error.code === 'EEXIST')
+  )
+}
+
+function openChecked(path: string): number {
+  try {
+    return openSync(path, READ_FLAGS)
+  } catch (error) {
+    throw error instanceof Error ? openingError(error) : error
+  }
+}
+
+/** Linux tells an open file's real path; elsewhere the path is resolved again and must still be the same file. */
+function realPathOfOpen(fd: number, path: string, stats: Stats): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    const again = lstatSync(path)
+    return again.ino === stats.ino && again.dev === stats.dev
+      ? realpathSync.native(path)
+      : undefined
+  }
+}
+
+/** Through a link too: the root may be one. */
+function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
