@@ -81,6 +81,7 @@ function storeOf(record: SessionRecord) {
     onInvalidate: (listener: (key: SessionKey) => void) => {
       invalidated = listener
     },
+    onAnnounced: () => {},
     readSession: () => Promise.resolve(view),
     touchSessions: (keys: readonly SessionKey[]) =>
       Promise.resolve(keys.map(() => view?.record.upstreamSessionId)),

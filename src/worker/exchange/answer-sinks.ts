@@ -1,12 +1,22 @@
 /** Three ways to hand an upstream's answer to the client: as it comes, as rewritten JSON, or as an event stream with single messages rewritten. */
 import { AdapterError, StoreUnavailableError } from '../../shared/errors.ts'
+import { ownBytes } from '../../shared/frames/channel.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
 import type { UpstreamCall } from '../upstream/upstream.ts'
 import type { Exchange } from './exchange.ts'
 import { isObject, parseJson } from './json-rpc.ts'
-import { eventData, hasEventId, messageEvent, SseSplitter, withEventData } from './sse.ts'
+import type { KnownAnswers } from './known-answers.ts'
+import {
+  eventData,
+  hasEventId,
+  messageEvent,
+  plainDataPlace,
+  SseSplitter,
+  withEventData,
+  withPlainData,
+} from './sse.ts'
 
 /** Takes the body of one answer. */
 export interface AnswerSink {
@@ -124,15 +134,20 @@ export class JsonSink implements AnswerSink {
       )
       return
     }
-    this.#parts.push(new Uint8Array(chunk))
+    this.#parts.push(ownBytes(chunk))
   }
 
   end(): void {
     if (this.#over) return
     this.#over = true
-    const body = Buffer.concat(this.#parts)
+    const parts = this.#parts
     this.#parts = []
-    this.#rewrite(body).then(
+    const known = this.#knownAnswer(parts)
+    if (known !== undefined) {
+      this.#exchange.respond(this.#head.status, this.#head.headers, known)
+      return
+    }
+    this.#rewrite(Buffer.concat(parts)).then(
       (rewritten) => this.#exchange.respond(this.#head.status, this.#head.headers, rewritten),
       (error: unknown) => this.#failAll(toAdapterError(error)),
     )
@@ -147,6 +162,14 @@ export class JsonSink implements AnswerSink {
   abandon(): void {
     this.#over = true
     for (const rewrite of this.#rewrites.values()) rewrite.abandon()
+  }
+
+  /** What was made of the same answer before. Only where one rewrite waits for it, and so for all of it. */
+  #knownAnswer(parts: readonly Uint8Array[]): Uint8Array | undefined {
+    const [[key, { known }] = ['', {}], ...others] = this.#rewrites
+    if (known === undefined || others.length > 0 || this.#locals.length > 0) return undefined
+    const found = known.find(parts)
+    return found?.idKey === key ? found.rewritten() : undefined
   }
 
   #failAll(error: AdapterError): void {
@@ -177,7 +200,9 @@ export class JsonSink implements AnswerSink {
       if (rewrite === undefined) continue
       open.delete(key)
       // One after the other: they share the session's quota, and order decides who gets the last byte of it.
-      messages[index] = await rewrite.rewrite(message)
+      const rewritten = await rewrite.rewrite(message)
+      messages[index] = rewritten
+      if (!isList) rewrite.known?.note(body, rewritten)
       changed = true
     }
     for (const rewrite of open.values()) rewrite.abandon()
@@ -193,6 +218,7 @@ export class SseSink implements AnswerSink {
   readonly #exchange: Exchange
   readonly #splitter: SseSplitter
   readonly #take: TakeRewrite
+  readonly #known: KnownAnswers | undefined
   readonly #call: UpstreamCall
   readonly #onEnd: (resumable: boolean) => void
   readonly #onCut: (error: AdapterError, resumable: boolean) => void
@@ -204,6 +230,8 @@ export class SseSink implements AnswerSink {
     exchange: Exchange
     head: { status: number; headers: HeaderList }
     take: TakeRewrite
+    /** Where answers that some of the rewrites wait for may be known. */
+    known?: KnownAnswers | undefined
     locals: readonly JsonObject[]
     maxBytes: number
     call: UpstreamCall
@@ -214,6 +242,7 @@ export class SseSink implements AnswerSink {
     this.#exchange = options.exchange
     this.#splitter = new SseSplitter(options.maxBytes)
     this.#take = options.take
+    this.#known = options.known
     this.#call = options.call
     this.#onEnd = options.onEnd
     this.#onCut = options.onCut
@@ -278,17 +307,28 @@ export class SseSink implements AnswerSink {
 
   async #rewrite(event: Uint8Array): Promise<Uint8Array> {
     if (!this.#resumable) this.#resumable = hasEventId(event)
+    const known = this.#known
+    const place = known && plainDataPlace(event)
+    const data = place && event.subarray(place.start, place.end)
+    const found = data && known?.find([data])
+    const taken = found && this.#take(found.idKey)
+    if (place && found && taken?.known === known) {
+      return withPlainData(event, place, found.rewritten())
+    }
     const message = messageOf(event)
     if (message === undefined || message['method'] !== undefined) return event
     const { id } = message
-    const rewrite = this.#take(idKey(id))
+    const rewrite = taken ?? this.#take(idKey(id))
     if (rewrite === undefined) return event
     try {
-      return withEventData(event, JSON.stringify(await rewrite.rewrite(message)))
+      const rewritten = await rewrite.rewrite(message)
+      if (rewritten === message) return event
+      if (data) rewrite.known?.note(new Uint8Array(data), rewritten)
+      return withEventData(event, JSON.stringify(rewritten))
     } catch (error) {
       // This answer failed; the rest of the stream did not.
-      const known = typeof id === 'string' || typeof id === 'number' ? id : null
-      return withEventData(event, toAdapterError(error).toJsonRpc(known))
+      const itsId = typeof id === 'string' || typeof id === 'number' ? id : null
+      return withEventData(event, toAdapterError(error).toJsonRpc(itsId))
     }
   }
 }

@@ -151,6 +151,7 @@ export class ForwardedPost implements AnswerListener {
           exchange,
           head,
           take: (key) => take(rewrites, key),
+          known: [...rewrites.values()].find((rewrite) => rewrite.known !== undefined)?.known,
           locals,
           maxBytes: maxResponseBytes,
           call,

@@ -138,7 +138,10 @@ export class FrameExchange implements Exchange {
 
   /** Takes a frame about this request. */
   receive(
-    frame: Exclude<ToWorkerFrame, readonly ['request.head' | 'control.stop', ...unknown[]]>,
+    frame: Exclude<
+      ToWorkerFrame,
+      readonly ['request.head' | 'control.drain' | 'control.stop', ...unknown[]]
+    >,
   ): void {
     if (!this.#open) return
     switch (frame[0]) {

@@ -11,6 +11,7 @@ import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstrea
 import { isEventStream, isJson, messageOf, RawSink, toAdapterError } from './answer-sinks.ts'
 import type { AnswerSink } from './answer-sinks.ts'
 import type { Exchange } from './exchange.ts'
+import { fail } from './failure.ts'
 import { isObject, parseJson } from './json-rpc.ts'
 import type { Message } from './json-rpc.ts'
 import { SseSplitter, withEventData } from './sse.ts'
@@ -239,11 +240,7 @@ export class InitializePost implements AnswerListener {
     this.#phase = 'over'
     clearTimeout(this.#timer)
     const { exchange, request } = this.#options
-    exchange.respond(
-      error.status,
-      ['content-type', 'application/json'],
-      error.toJsonRpc(request.id),
-    )
+    fail(exchange, error, request.id)
   }
 
   #timedOut(): void {

@@ -6,11 +6,13 @@ import { isAdopted, lostUpstream } from '../session/handshake.ts'
 import type { Handshake } from '../session/handshake.ts'
 import type { SessionRegistry } from '../session/registry.ts'
 import type { Session } from '../session/session.ts'
+import type { StreamHolder } from '../stream/stream-holder.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { toAdapterError } from './answer-sinks.ts'
 import { refuseAmbiguity } from './ambiguity.ts'
 import { classify } from './era.ts'
+import { answerEndedStream } from './ended-stream.ts'
 import type { Exchange } from './exchange.ts'
 import { headerValue } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
@@ -32,6 +34,7 @@ export interface McpEndpointOptions {
   readonly upstream: Upstream
   readonly registry: SessionRegistry
   readonly handshake: Handshake
+  readonly streams: StreamHolder
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -41,18 +44,19 @@ export class McpEndpoint {
   readonly #options: McpEndpointOptions
   readonly #sessionPosts: SessionPosts
   readonly #statelessPosts: StatelessPosts
-  readonly #hasOwnEvents: boolean
+  readonly #planner: Planner
   /** Whether it matters which tool a call names. */
   readonly #hasPolicy: boolean
   readonly #streams = new Set<StandaloneStream>()
   readonly #keepAlive: NodeJS.Timeout
+  #isLeaving = false
 
   constructor(options: McpEndpointOptions) {
     this.#options = options
     const planner = new Planner(options.server, options.services)
+    this.#planner = planner
     this.#sessionPosts = new SessionPosts(planner, options)
     this.#statelessPosts = new StatelessPosts(planner, options)
-    this.#hasOwnEvents = planner.hasArtifacts
     const { disabledTools, adapters } = options.server
     this.#hasPolicy = disabledTools.length > 0 || adapters.length > 0
     this.#keepAlive = setInterval(() => {
@@ -74,10 +78,11 @@ export class McpEndpoint {
     }
   }
 
-  /** Ends long-lived streams, so that their clients go elsewhere. */
+  /** Ends long-lived streams, and those that are asked for from here on, so that their clients go elsewhere. The `StreamHolder` ends those it holds. */
   closeStreams(): void {
+    this.#isLeaving = true
     clearInterval(this.#keepAlive)
-    for (const stream of this.#streams) stream.close()
+    for (const stream of this.#streams) if (!stream.isHeld) stream.close()
     this.#statelessPosts.closeListens()
   }
 
@@ -158,20 +163,26 @@ export class McpEndpoint {
   }
 
   #openStream(exchange: Exchange, session: Session): void {
-    const { server, upstream, config, handshake } = this.#options
+    if (this.#isLeaving) {
+      answerEndedStream(exchange)
+      return
+    }
+    const { server, upstream, config, handshake, streams } = this.#options
     const received = exchange.request.headers
     let sentTo = session.record.upstreamSessionId
     const stream = new StandaloneStream({
       exchange,
       session,
       upstream,
-      resumes: headerValue(received, 'last-event-id') !== undefined,
+      streams,
+      lastEventId: headerValue(received, 'last-event-id'),
+      orphanRewrite: this.#planner.orphanRewrite(session),
       headers: (resumes) => {
         sentTo = session.record.upstreamSessionId
         const kept = resumes ? received : withoutHeader(received, 'last-event-id')
         return upstreamHeaders(kept, server, sentTo)
       },
-      hasOwnEvents: this.#hasOwnEvents,
+      hasOwnEvents: this.#planner.hasArtifacts,
       maxEventBytes: config.core.maxResponseMessageBytes,
       recover: () => handshake.reinitialise(session, received, sentTo),
       recoveries: config.sessions.upstreamSessionTerminationRetries,
@@ -182,10 +193,11 @@ export class McpEndpoint {
   }
 
   async #delete(exchange: Exchange, session: Session): Promise<void> {
-    const { registry, handshake, services } = this.#options
+    const { registry, handshake, services, streams } = this.#options
     try {
       await registry.close(session)
       exchange.respond(200, [])
+      streams.end(session.key)
       for (const stream of this.#streams) if (stream.belongsTo(session)) stream.close()
       await handshake.endUpstream(session.record, exchange.request.headers)
       await services.files.removeSession(session.key)

@@ -6,8 +6,9 @@ import {
   readArtifactResource,
 } from '../adapters/artifact-resources.ts'
 import { callHelperTool } from '../adapters/helper-tools.ts'
-import { isWrapped, prepareToolCall } from '../adapters/tool-calls.ts'
+import { prepareToolCall } from '../adapters/tool-calls.ts'
 import {
+  hasAdapter,
   helperToolName,
   isDisabledTool,
   offersArtifactResources,
@@ -18,7 +19,9 @@ import type { ServerConfig } from '../../shared/config/config.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
 import { isObject } from './json-rpc.ts'
+import { KnownAnswers } from './known-answers.ts'
 import type { Message, RequestId } from './json-rpc.ts'
+import { orphanRewrite } from './orphaned-response.ts'
 
 type Request = Extract<Message, { kind: 'request' }>
 
@@ -27,8 +30,10 @@ export type Plan =
   | { readonly kind: 'forward' }
   | {
       readonly kind: 'change'
+      /** What to send in place of the client's params, where they change. */
       readonly params: JsonObject | undefined
-      readonly rewrite: PendingRewrite
+      /** Where the answer has to be looked at. */
+      readonly rewrite: PendingRewrite | undefined
     }
   | { readonly kind: 'answer'; readonly response: JsonObject }
   | { readonly kind: 'drop' }
@@ -43,6 +48,9 @@ export class Planner {
   /** Whether artifacts are shown as resources, so that the adapter has list changes to tell. */
   readonly hasArtifacts: boolean
   readonly #shapesTools: boolean
+  /** Shaped lists of tools: they depend on the configuration and on what the upstream answered, on no session. */
+  readonly #toolLists = new KnownAnswers()
+  readonly #statelessToolLists = new KnownAnswers()
 
   constructor(server: ServerConfig, services: AdapterServices) {
     this.server = server
@@ -89,6 +97,17 @@ export class Planner {
         (tool) => !(isObject(tool) && this.isDisabled(String(tool['name']))),
       )
       return { ...result, tools: shown }
+    }, this.#statelessToolLists)
+  }
+
+  /** For a response on a resumed stream whose own rewrite is gone; undefined where none can need one. */
+  orphanRewrite({ key }: Session): PendingRewrite | undefined {
+    const { server } = this
+    return orphanRewrite({
+      server,
+      key,
+      services: this.#services,
+      shapesTools: this.#shapesTools,
     })
   }
 
@@ -139,7 +158,7 @@ export class Planner {
   }
 
   #isOurs(toolName: string): boolean {
-    return isWrapped(this.server, toolName) || isDisabledTool(this.server, toolName)
+    return hasAdapter(this.server, toolName) || isDisabledTool(this.server, toolName)
   }
 
   /** Nobody would get the outcome, so nothing is prepared for it: a tool that is hidden, or that needs us, is not called at all. */
@@ -157,6 +176,9 @@ export class Planner {
     const prepared = await prepareToolCall(context, name, params, session.record.protocolVersion)
     if (prepared === undefined) return FORWARD
     if (prepared.kind === 'result') return answer(message.id, prepared.result)
+    if (prepared.kind === 'params') {
+      return { kind: 'change', params: prepared.params, rewrite: undefined }
+    }
     const { call } = prepared
     return {
       kind: 'change',
@@ -170,12 +192,23 @@ export class Planner {
           }
           const finished = await call.finish(result)
           if (finished.artifactsChanged && this.hasArtifacts) {
-            session.notify({ jsonrpc: '2.0', method: 'notifications/resources/list_changed' })
+            this.#tellClient(session, 'notifications/resources/list_changed')
           }
           return { ...response, result: finished.result }
         },
         abandon: () => void call.abandon().catch(() => {}),
       },
+    }
+  }
+
+  /** By the client's own stream, which may be on another replica. */
+  #tellClient(session: Session, method: string): void {
+    const message = { jsonrpc: '2.0', method }
+    if (session.sinks.size > 0) session.notify(message)
+    else {
+      const { store } = this.#services
+      // A hint: one that is lost costs the client a look that it does not take.
+      store.announce(session.key, message).catch(() => undefined)
     }
   }
 
@@ -185,8 +218,10 @@ export class Planner {
     if (!session.record.upstreamHas.tools) {
       return answer(message.id, shapeToolList({ tools: [] }, server, config, { addHelper: true }))
     }
-    return onResult((result) =>
-      shapeToolList(result, server, config, { addHelper: result['nextCursor'] === undefined }),
+    return onResult(
+      (result) =>
+        shapeToolList(result, server, config, { addHelper: result['nextCursor'] === undefined }),
+      this.#toolLists,
     )
   }
 
@@ -229,12 +264,17 @@ async function planRead(message: Request, session: Session, context: CallContext
     : failure(message.id, -32002, 'Resource not found')
 }
 
-function onResult(shape: (result: JsonObject) => JsonObject): Plan {
-  return { kind: 'change', params: undefined, rewrite: onResultRewrite(shape) }
+function onResult(shape: (result: JsonObject) => JsonObject, known?: KnownAnswers): Plan {
+  return { kind: 'change', params: undefined, rewrite: onResultRewrite(shape, known) }
 }
 
-function onResultRewrite(shape: (result: JsonObject) => JsonObject): PendingRewrite {
+/** With `known`, `shape` must be a function of the result and of nothing that can change. */
+function onResultRewrite(
+  shape: (result: JsonObject) => JsonObject,
+  known?: KnownAnswers,
+): PendingRewrite {
   return {
+    ...(known === undefined ? {} : { known }),
     rewrite: (response) => {
       const result = response['result']
       return Promise.resolve(isObject(result) ? { ...response, result: shape(result) } : response)

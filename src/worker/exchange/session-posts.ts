@@ -1,13 +1,13 @@
 /** POSTs in a session, except `initialize`: counted against the session's limit, changed where adapters ask for it, and forwarded. */
-import { randomBytes } from 'node:crypto'
-
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
+import { CallPlaces } from '../session/call-places.ts'
 import type { Handshake } from '../session/handshake.ts'
 import { unknownSession } from '../session/registry.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
+import type { StreamHolder } from '../stream/stream-holder.ts'
 import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { idKey, toAdapterError } from './answer-sinks.ts'
@@ -29,6 +29,7 @@ interface SessionPostsOptions {
   readonly services: { readonly store: StateStore }
   readonly upstream: Upstream
   readonly handshake: Handshake
+  readonly streams: StreamHolder
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -91,37 +92,31 @@ export class SessionPosts {
     this.#go({ exchange, session, envelope, body, requests, done })
   }
 
-  /** Asks the store for places, which it counts over all replicas, before anything is sent. */
+  /** Takes places of those that the store counts over all replicas, before anything is sent. */
   #enter(posted: Omit<Posted, 'done'>): void {
     const { exchange, session, envelope, requests } = posted
-    const { store } = this.#options.services
-    const lease = randomBytes(9).toString('base64url')
-    session.callLeases.add(lease)
-    const leave = once(() => {
-      session.inFlight -= requests.length
-      session.callLeases.delete(lease)
-    })
+    const { length: count } = requests
+    const places = (session.places ??= new CallPlaces(this.#options.services.store, session.key))
     const done = once(() => {
-      leave()
-      // A place that can't be given back now is free when its lease ends.
-      store.leaveCalls(session.key, lease).catch(() => undefined)
+      session.inFlight -= count
+      places.leave(count)
     })
-    store.enterCalls(session.key, lease, requests.length).then(
-      (entered) => {
-        if (entered === 'entered') {
-          if (exchange.isOpen) this.#go({ ...posted, done })
-          else done()
-          return
-        }
-        leave()
-        const error = entered === 'at_limit' ? this.#atLimit() : unknownSession()
-        fail(exchange, error, firstId(envelope))
+    if (places.tryEnter(count)) {
+      this.#go({ ...posted, done })
+      return
+    }
+    const refuse = (error: AdapterError): void => {
+      session.inFlight -= count
+      fail(exchange, error, firstId(envelope))
+    }
+    places.enter(count).then(
+      (refused) => {
+        if (refused !== undefined) {
+          refuse(refused === 'at_limit' ? this.#atLimit() : unknownSession())
+        } else if (exchange.isOpen) this.#go({ ...posted, done })
+        else done()
       },
-      (error: unknown) => {
-        // The store may have counted it all the same.
-        done()
-        fail(exchange, toAdapterError(error), firstId(envelope))
-      },
+      (error: unknown) => refuse(toAdapterError(error)),
     )
   }
 
@@ -161,7 +156,7 @@ export class SessionPosts {
           answered.add(message)
           changed = true
         } else {
-          rewrites.set(idKey(message.id), plan.rewrite)
+          if (plan.rewrite !== undefined) rewrites.set(idKey(message.id), plan.rewrite)
           changed ||= plan.params !== undefined
           outgoing.push(
             plan.params === undefined ? message.value : { ...message.value, params: plan.params },
@@ -189,7 +184,7 @@ export class SessionPosts {
   }
 
   #forward(posted: Posted, sending: Sending): void {
-    const { server, upstream, config, handshake } = this.#options
+    const { server, upstream, config, handshake, streams } = this.#options
     const { exchange, session, done } = posted
     const { requests, body, rewrites, locals } = sending
     const received = exchange.request.headers
@@ -224,7 +219,11 @@ export class SessionPosts {
         }
       },
       suspend: (key, rewrite) => session.suspend(key, rewrite),
-      done,
+      done: () => {
+        done()
+        // The first that passes is `notifications/initialized`: before it, the upstream need not serve a stream.
+        if (server.upstream.holdStream) streams.hold(session.record, received)
+      },
     }).start()
   }
 

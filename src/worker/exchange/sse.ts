@@ -6,6 +6,9 @@ import { AdapterError } from '../../shared/errors.ts'
 
 const LF = 0x0a
 const CR = 0x0d
+const SPACE = 0x20
+const COLON = 0x3a
+const DATA_FIELD = Buffer.from('data: ')
 
 /** Cuts a byte stream into event blocks, each with the blank line that ends it. */
 export class SseSplitter {
@@ -84,9 +87,51 @@ export function eventData(event: Uint8Array): string | undefined {
   return lines.length === 0 ? undefined : lines.map((line) => line.value).join('\n')
 }
 
+/** Where the data of an event stands, in bytes: the line, and what it holds. */
+export interface DataPlace {
+  readonly lineStart: number
+  readonly start: number
+  readonly end: number
+}
+
+/** The place of an event's data when it has the plain form that servers send: one data line, line feeds only, nothing before or after its lines. */
+export function plainDataPlace(event: Uint8Array): DataPlace | undefined {
+  const bytes = Buffer.from(event.buffer, event.byteOffset, event.byteLength)
+  const isPlain =
+    bytes[0] !== LF && bytes.at(-1) === LF && bytes.at(-2) === LF && !bytes.includes(CR)
+  if (!isPlain) return undefined
+  const lineStart = startsWith(bytes, 0, 'data') ? 0 : bytes.indexOf('\ndata') + 1
+  const colon = lineStart + 4
+  if (!startsWith(bytes, lineStart, 'data:') || bytes.includes('\ndata', colon)) return undefined
+  const start = bytes[colon + 1] === SPACE ? colon + 2 : colon + 1
+  return { lineStart, start, end: bytes.indexOf(LF, colon) }
+}
+
+/** The same event with other data, as `withEventData` makes it. */
+export function withPlainData(
+  event: Uint8Array,
+  { lineStart, end }: DataPlace,
+  data: Uint8Array,
+): Uint8Array {
+  return concat([event.subarray(0, lineStart), DATA_FIELD, data, event.subarray(end)])
+}
+
 /** Whether an event carries an id, so that a client may ask for what follows it. */
 export function hasEventId(event: Uint8Array): boolean {
-  return linesOf(event).some((line) => line.name === 'id')
+  const bytes = Buffer.from(event.buffer, event.byteOffset, event.byteLength)
+  if (isField(bytes, 0, 'id')) return true
+  for (const lineEnd of ['\n', '\r']) {
+    let at = bytes.indexOf(`${lineEnd}id`)
+    for (; at !== -1; at = bytes.indexOf(`${lineEnd}id`, at + 1)) {
+      if (isField(bytes, at + 1, 'id')) return true
+    }
+  }
+  return false
+}
+
+/** The id of an event, when it has one that a client keeps: with a NUL in it, it counts for nothing. */
+export function eventId(event: Uint8Array): string | undefined {
+  return linesOf(event).findLast((line) => line.name === 'id' && !line.value.includes('\0'))?.value
 }
 
 /** The same event with other data; every line that is not data stays, in its place. */
@@ -106,26 +151,6 @@ export function withEventData(event: Uint8Array, data: string): Uint8Array {
 /** A new event with `data`, without id. */
 export function messageEvent(data: string): Uint8Array {
   return Buffer.from(`event: message\ndata: ${data}\n\n`, 'utf8')
-}
-
-/** A line end after a line end, whatever their kinds; CR LF is one. */
-const BLANK_LINE = /[\r\n](?:\r\n|\r|(?<!\r)\n)$/
-
-/** Follows a stream that is relayed as it is, to know when something may be put between two events. */
-export class EventBoundary {
-  /** The last four bytes seen. */
-  #tail = '\n\n'
-
-  note(chunk: Uint8Array): void {
-    const end = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
-    this.#tail = (this.#tail + end.subarray(Math.max(0, end.length - 4)).toString('latin1')).slice(
-      -4,
-    )
-  }
-
-  get isBetweenEvents(): boolean {
-    return BLANK_LINE.test(this.#tail)
-  }
 }
 
 interface Line {
@@ -149,6 +174,17 @@ function linesOf(event: Uint8Array): Line[] {
         value: value.startsWith(' ') ? value.slice(1) : value,
       }
     })
+}
+
+function startsWith(bytes: Buffer, at: number, text: string): boolean {
+  return bytes.toString('latin1', at, at + text.length) === text
+}
+
+/** Whether a line that starts at `at` is a field of this name. */
+function isField(bytes: Buffer, at: number, name: string): boolean {
+  const next = bytes[at + name.length]
+  const isEnd = next === undefined || next === COLON || next === LF || next === CR
+  return isEnd && startsWith(bytes, at, name)
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {

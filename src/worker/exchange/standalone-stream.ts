@@ -1,14 +1,21 @@
-/** The client's standalone stream (GET): the upstream's own, relayed, with the adapter's notifications put between its events. */
-import { AdapterError } from '../../shared/errors.ts'
+/**
+ * The client's standalone stream (GET): the upstream's own, relayed, with the adapter's notifications put between its events. The upstream's is held by
+ * the `StreamHolder`, and outlives the client's. A GET with a Last-Event-ID goes its own way, as it may be for the rest of a call's answer.
+ */
+import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
-import type { JsonObject } from '../../shared/state/records.ts'
-import type { NotificationSink, Session } from '../session/session.ts'
+import type { JsonObject, SessionRecord } from '../../shared/state/records.ts'
+import type { NotificationSink, PendingRewrite, Session } from '../session/session.ts'
+import type { StreamClient } from '../stream/stream-client.ts'
+import type { StreamHolder } from '../stream/stream-holder.ts'
+import { isReadable, UpstreamGet } from '../stream/upstream-get.ts'
+import type { GetPlan } from '../stream/upstream-get.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
-import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
-import { isEventStream, RawSink, SseSink } from './answer-sinks.ts'
+import type { Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { RawSink, SseSink } from './answer-sinks.ts'
 import type { AnswerSink } from './answer-sinks.ts'
 import type { Exchange } from './exchange.ts'
-import { EventBoundary, messageEvent } from './sse.ts'
+import { messageEvent } from './sse.ts'
 
 const KEEP_ALIVE = Buffer.from(':\n\n')
 
@@ -17,10 +24,13 @@ export interface StandaloneStreamOptions {
   readonly exchange: Exchange
   readonly session: Session
   readonly upstream: Upstream
+  readonly streams: StreamHolder
   /** Builds the upstream headers, with the client's Last-Event-ID or without; called again for a repetition. */
   readonly headers: (resumes: boolean) => HeaderList
-  /** Whether the client sent a Last-Event-ID. */
-  readonly resumes: boolean
+  /** The event that the client goes on after. */
+  readonly lastEventId: string | undefined
+  /** Looks at responses whose own rewrite is not here: it was on a replica that is lost. Undefined when none need one. */
+  readonly orphanRewrite: PendingRewrite | undefined
   /** Whether the adapter has notifications of its own to send: then a stream is served even when the upstream has none. */
   readonly hasOwnEvents: boolean
   readonly maxEventBytes: number
@@ -30,128 +40,125 @@ export interface StandaloneStreamOptions {
 }
 
 /** See the file comment. */
-export class StandaloneStream implements AnswerListener, NotificationSink {
+export class StandaloneStream implements StreamClient, NotificationSink {
+  readonly plan: GetPlan
   readonly #options: StandaloneStreamOptions
-  readonly #boundary = new EventBoundary()
-  #waiting: Uint8Array[] = []
   #call: UpstreamCall | undefined
   #sink: AnswerSink | undefined
-  #recoveriesLeft: number
-  #resumes: boolean
+  #isHeld = false
+  /** Whether events go to the client. */
   #isOpen = false
+  /** Whether anything was sent to the client. */
+  #hasBegun = false
   #over = false
 
   constructor(options: StandaloneStreamOptions) {
+    const { session, lastEventId, headers, recover, recoveries } = options
     this.#options = options
-    this.#recoveriesLeft = options.recoveries
-    this.#resumes = options.resumes
+    this.plan = {
+      headers,
+      resumes: lastEventId !== undefined,
+      recover: session.record.upstreamSessionId === null ? undefined : recover,
+      recoveries,
+      // What followed an event of the upstream session before is lost; what comes now is not. Nor is what was kept here.
+      mayStartAfresh: () => session.hasNewUpstream || this.#isHeld,
+    }
+  }
+
+  get record(): SessionRecord {
+    return this.#options.session.record
+  }
+
+  get received(): HeaderList {
+    return this.#options.exchange.request.headers
   }
 
   start(): void {
-    const { exchange, session } = this.#options
+    const { exchange, session, streams, upstream, lastEventId, maxEventBytes } = this.#options
     session.streams++
     session.sinks.add(this)
     exchange.onAbort(() => this.close())
-    this.#send()
+    this.#isHeld =
+      lastEventId === undefined ? streams.attach(this) : streams.resume(this, lastEventId)
+    if (this.#isHeld) return
+    streams.watch(this)
+    const { plan } = this
+    const waits = { conflictPatienceMs: 0, maxEventBytes }
+    const get = new UpstreamGet({ upstream, plan, ...waits, listener: this })
+    this.#call = get
+    get.send()
   }
 
   notify(message: JsonObject): void {
-    if (!this.#isOpen || this.#over) return
-    const event = messageEvent(JSON.stringify(message))
-    if (this.#boundary.isBetweenEvents) this.#options.exchange.write(event)
-    else this.#waiting.push(event)
+    if (this.#isOpen && !this.#over)
+      this.#options.exchange.write(messageEvent(JSON.stringify(message)))
   }
 
   /** A comment that keeps idle connections from being cut on the way, and finds out about dead ones. */
   keepAlive(): void {
-    if (this.#isOpen && !this.#over && this.#boundary.isBetweenEvents)
-      this.#options.exchange.write(KEEP_ALIVE)
+    if (this.#isOpen && !this.#over) this.#options.exchange.write(KEEP_ALIVE)
+  }
+
+  /** Whether the upstream's stream is held for this client, or else its own. */
+  get isHeld(): boolean {
+    return this.#isHeld
   }
 
   belongsTo(session: Session): boolean {
     return this.#options.session === session
   }
 
-  /** Ends the stream towards both sides. The client opens another. */
+  /** Ends the stream towards the client, who opens another; the upstream's goes on if it is held. */
   close(): void {
     if (this.#over) return
-    this.#finish()
-    this.#call?.abort()
+    if (!this.#finish()) this.#call?.abort()
     this.#sink?.abandon()
-    if (this.#isOpen) this.#options.exchange.end()
+    if (this.#hasBegun) this.#options.exchange.end()
     else this.#options.exchange.respond(503, ['retry-after', '1'])
   }
 
-  head(status: number, received: HeaderList): void {
+  head(status: number, received: HeaderList, call: UpstreamCall): void {
     if (this.#over) return
-    const { exchange, session, hasOwnEvents, maxEventBytes } = this.#options
+    const { exchange, session, streams, hasOwnEvents } = this.#options
+    this.#call = call
     const headers = withoutHeader(received, 'mcp-session-id')
-    if (status === 404 && session.record.upstreamSessionId !== null && this.#recoveriesLeft > 0) {
-      this.#recoveriesLeft--
-      this.#call?.abort()
-      this.#recover()
+    const isAlone = !this.#isHeld
+    if (status === 409 && isAlone && this.plan.resumes && streams.attach(this)) {
+      // It is the standalone stream that the client goes on with, and another GET of ours is in its way.
+      this.#isHeld = true
+      call.abort()
       return
     }
-    if (status >= 400 && status !== 405 && this.#resumes && session.hasNewUpstream) {
-      // The event id is of the upstream session before: what followed it is lost, what comes now is not.
-      this.#resumes = false
-      this.#call?.abort()
-      this.#send()
-      return
+    this.#isOpen = status === 200 && isReadable(headers)
+    if (this.#isOpen && isAlone) streams.hasStream(session.key.serverId)
+    if (!this.#isOpen && !isAlone) {
+      this.#isHeld = false
+      streams.watch(this)
     }
     // To a client, 404 would say that its session is gone; here there is none to be gone.
     const isAbsent = status === 405 || (status === 404 && session.record.upstreamSessionId === null)
-    if (isAbsent && !hasOwnEvents) {
+    if (!isAbsent) {
+      this.#hasBegun = true
+      this.#sink = this.#openSink(status, headers, call)
+      return
+    }
+    call.abort()
+    if (hasOwnEvents) this.#serveOwnEvents()
+    else {
       this.#finish()
-      this.#call?.abort()
       exchange.respond(405, ['allow', 'POST, DELETE'])
-      return
     }
-    if (isAbsent) {
-      this.#call?.abort()
-      this.#call = undefined
-      this.#isOpen = true
-      exchange.begin(200, [
-        'content-type',
-        'text/event-stream',
-        'cache-control',
-        'no-cache',
-        'x-accel-buffering',
-        'no',
-      ])
-      return
-    }
-    const call = this.#call
-    if (call === undefined) return
-    this.#isOpen = status === 200 && isEventStream(headers)
-    const onCut = (error: AdapterError): void => this.#cut(error)
-    this.#sink = session.hasSuspended
-      ? new SseSink({
-          exchange,
-          head: { status, headers },
-          take: (key) => session.takeSuspended(key),
-          locals: [],
-          maxBytes: maxEventBytes,
-          call,
-          onEnd: () => {},
-          onCut,
-        })
-      : new RawSink(exchange, { status, headers }, call, onCut)
   }
 
   data(chunk: Uint8Array): void {
-    if (this.#over) return
-    this.#boundary.note(chunk)
-    this.#sink?.data(chunk)
-    if (this.#waiting.length === 0 || !this.#boundary.isBetweenEvents) return
-    for (const event of this.#waiting) this.#options.exchange.write(event)
-    this.#waiting = []
+    if (!this.#over) this.#sink?.data(chunk)
   }
 
   end(): void {
     if (this.#over) return
     this.#finish()
-    this.#sink?.end()
+    if (this.#sink === undefined) this.#options.exchange.respond(503, ['retry-after', '1'])
+    else this.#sink.end()
   }
 
   error(error: AdapterError): void {
@@ -166,56 +173,45 @@ export class StandaloneStream implements AnswerListener, NotificationSink {
     } else this.#sink.error(error)
   }
 
-  #send(): void {
-    const { upstream, headers } = this.#options
-    this.#call = upstream.call(
-      { method: 'GET', headers: headers(this.#resumes), body: null, isSafe: true },
-      this,
-    )
+  #openSink(status: number, headers: HeaderList, call: UpstreamCall): AnswerSink {
+    const { exchange, session, maxEventBytes, orphanRewrite } = this.#options
+    // A stream that breaks off is closed: clients open another, with Last-Event-ID when they have one.
+    const onCut = (): void => this.close()
+    const orphan = this.plan.resumes ? orphanRewrite : undefined
+    if (!this.#isOpen || (!session.hasSuspended && orphan === undefined))
+      return new RawSink(exchange, { status, headers }, call, onCut)
+    return new SseSink({
+      exchange,
+      head: { status, headers },
+      take: (key) => session.takeSuspended(key) ?? orphan,
+      locals: [],
+      maxBytes: maxEventBytes,
+      call,
+      onEnd: () => {},
+      onCut,
+    })
   }
 
-  #recover(): void {
-    this.#options.recover().then(
-      (recovered) => {
-        if (this.#over) return
-        if (recovered) {
-          this.#resumes = false
-          this.#send()
-        } else
-          this.error(
-            new AdapterError(
-              'ADAPTER_SESSION_UNKNOWN',
-              'the upstream server ended this session; initialize a new one',
-            ),
-          )
-      },
-      () => {
-        if (!this.#over)
-          this.error(
-            new AdapterError(
-              'ADAPTER_UPSTREAM_UNREACHABLE',
-              'the upstream server can not be reached',
-            ),
-          )
-      },
-    )
+  #serveOwnEvents(): void {
+    this.#hasBegun = true
+    this.#isOpen = true
+    this.#options.exchange.begin(200, [
+      'content-type',
+      'text/event-stream',
+      'cache-control',
+      'no-cache',
+      'x-accel-buffering',
+      'no',
+    ])
   }
 
-  /** A stream that broke off is closed: clients open another, with Last-Event-ID when they have one. */
-  #cut(_error: AdapterError): void {
-    if (!this.#over) {
-      // The sink gave up; the upstream has not.
-      this.#finish()
-      this.#call?.abort()
-    }
-    this.#options.exchange.end()
-  }
-
-  #finish(): void {
+  /** Answers whether the upstream's stream goes on without this one. */
+  #finish(): boolean {
     this.#over = true
-    const { session } = this.#options
+    const { session, streams, done } = this.#options
     session.streams--
     session.sinks.delete(this)
-    this.#options.done()
+    done()
+    return streams.detach(this)
   }
 }

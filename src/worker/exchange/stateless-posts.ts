@@ -5,6 +5,7 @@ import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { idKey } from './answer-sinks.ts'
 import { callTimeoutMs } from './call-timeout.ts'
+import { answerEndedStream } from './ended-stream.ts'
 import type { Exchange } from './exchange.ts'
 import { fail } from './failure.ts'
 import { ForwardedPost } from './forwarded-post.ts'
@@ -21,6 +22,7 @@ export class StatelessPosts {
     readonly upstream: Upstream
   }
   readonly #listens = new Set<Exchange>()
+  #isLeaving = false
 
   constructor(
     planner: Planner,
@@ -36,6 +38,7 @@ export class StatelessPosts {
 
   /** Ends the streams of `subscriptions/listen`, so that their clients go elsewhere. */
   closeListens(): void {
+    this.#isLeaving = true
     for (const exchange of this.#listens) exchange.end()
   }
 
@@ -63,6 +66,10 @@ export class StatelessPosts {
     const rewrite =
       request === undefined ? undefined : this.#planner.statelessRewrite(request.method)
     const isListen = request?.method === 'subscriptions/listen'
+    if (isListen && this.#isLeaving) {
+      answerEndedStream(exchange)
+      return
+    }
     if (isListen) this.#listens.add(exchange)
     new ForwardedPost({
       exchange,

@@ -299,7 +299,7 @@ function parsed(body: Uint8Array): unknown {
 }
 
 /** The client's headers without those that describe its own message: what is left are the ones that the operator passes through. */
-function credentialsOf(received: HeaderList): string[] {
+export function credentialsOf(received: HeaderList): string[] {
   const kept: string[] = []
   for (let i = 0; i + 1 < received.length; i += 2) {
     const name = received[i] ?? ''

@@ -5,7 +5,7 @@
  */
 import { AdapterError } from '../../shared/errors.ts'
 import { parseSessionId } from '../../shared/ids.ts'
-import type { SessionKey, SessionRecord } from '../../shared/state/records.ts'
+import type { JsonObject, SessionKey, SessionRecord } from '../../shared/state/records.ts'
 import type { SessionView, StateStore } from '../../shared/state/store.ts'
 import { Session } from './session.ts'
 
@@ -51,6 +51,7 @@ export class SessionRegistry {
     this.#idleTtlMs = idleTtlMs
     this.#copyLeaseMs = copyLeaseMs
     store.onInvalidate((key) => this.#invalidate(key))
+    store.onAnnounced((key, message) => this.#deliver(key, message))
     const intervalMs = Math.max(50, Math.min(TOUCH_INTERVAL_MS, (idleTtlMs ?? Infinity) / 4))
     this.#timer = setInterval(() => this.#tick(), intervalMs)
     this.#timer.unref()
@@ -158,7 +159,10 @@ export class SessionRegistry {
   busyLeases(): { key: SessionKey; callLeases: readonly string[] }[] {
     return [...this.#sessions.values()]
       .filter((session) => session.isBusy)
-      .map(({ key, callLeases }) => ({ key, callLeases: [...callLeases] }))
+      .map(({ key, places }) => ({
+        key,
+        callLeases: places?.lease === undefined ? [] : [places.lease],
+      }))
   }
 
   /** Notes the last uses and stops the clock. */
@@ -227,7 +231,15 @@ export class SessionRegistry {
     const loading = this.#loading.get(name)
     if (loading !== undefined) loading.wasChanged = true
     const session = this.#sessions.get(name)
-    if (session !== undefined) this.#forget(session)
+    if (session === undefined) return
+    // What somebody else waits for may be places that are of no use here.
+    session.places?.giveBack()
+    this.#forget(session)
+  }
+
+  /** Passes on what another replica has to tell the client of a session, when its stream is here. */
+  #deliver(key: SessionKey, message: JsonObject): void {
+    this.#sessions.get(nameOf(key.serverId, key.sessionId))?.notify(message)
   }
 
   /** No longer trusts a copy. One with something under way stays: a second `Session` would count from zero. */
@@ -251,6 +263,7 @@ export class SessionRegistry {
   #tick(): void {
     const nowMs = Date.now()
     for (const session of this.#sessions.values()) {
+      session.places?.rest()
       if (session.isBusy) this.#touch(session, nowMs)
       else if (session.isStale) this.#drop(session)
     }

@@ -1,8 +1,12 @@
 /** A session that this worker owns, while it is in use: the record, what runs in it, and who listens. */
+import type { CallPlaces } from './call-places.ts'
 import type { JsonObject, SessionKey, SessionRecord } from '../../shared/state/records.ts'
+import type { KnownAnswers } from '../exchange/known-answers.ts'
 
 /** A response that an adapter still has to look at, by the JSON-RPC id of its request. */
 export interface PendingRewrite {
+  /** Where what was made of equal answers is kept, for a rewrite that depends on nothing else and holds nothing: it may never be asked. */
+  readonly known?: KnownAnswers
   /** Answers the message to send in its place. */
   rewrite(message: JsonObject): Promise<JsonObject>
   /** No response will come. */
@@ -26,8 +30,8 @@ export class Session {
   lastUsedAtMs: number
   /** When the store was asked the question whose answer was this record, on the clock of `performance.now()`. */
   confirmedAtMs: number
-  /** Leases of calls under way that the store counts, where it does. */
-  readonly callLeases = new Set<string>()
+  /** Its places among those that the store counts over all replicas, where it does. */
+  places: CallPlaces | undefined
   /** JSON-RPC requests under way. */
   inFlight = 0
   /** Streams open, of any kind. */
@@ -80,6 +84,7 @@ export class Session {
 
   /** Gives up everything that waits. */
   end(): void {
+    this.places?.end()
     for (const rewrite of this.#suspended.values()) rewrite.abandon()
     this.#suspended.clear()
   }

@@ -137,3 +137,24 @@ function record(calls: RecordedCall[], request: IncomingMessage, body: unknown):
   const sessionId = headerOf(request, 'mcp-session-id')
   calls.push({ tool, arguments: args, sessionId, headers: request.headers })
 }
+
+/** A server section of the adapter's configuration for it, with id `files`, mounted at `/mcp/files`. */
+export function fileServerSection(
+  url: string,
+  workspace: string,
+): Readonly<Record<string, unknown>> {
+  return {
+    id: 'files',
+    mount_path: '/mcp/files',
+    upstream: { url, workspace_root: workspace },
+    adapters: [
+      { type: 'upload_consumer', tools: ['read_file'], file_path_argument: 'path' },
+      {
+        type: 'artifact_producer',
+        tools: ['write_report', 'symlink_output'],
+        output_path_argument: 'filename',
+        output_locator: { mode: 'regex' },
+      },
+    ],
+  }
+}

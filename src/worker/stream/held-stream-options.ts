@@ -1,0 +1,22 @@
+/** What a held stream works with. */
+import type { ServerConfig } from '../../shared/config/config.ts'
+import type { Log } from '../../shared/log.ts'
+import type { SessionKey } from '../../shared/state/records.ts'
+import type { StateStore } from '../../shared/state/store.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+
+/** See the file comment. */
+export interface HeldStreamOptions {
+  readonly key: SessionKey
+  readonly server: ServerConfig
+  readonly upstream: Upstream
+  readonly store: StateStore
+  /** Names this worker as the holder of leases. */
+  readonly holder: string
+  readonly maxEventBytes: number
+  readonly log: Log
+  /** The upstream has no standalone stream. */
+  readonly onAbsent: () => void
+  /** Called once, when nothing is held any more. */
+  readonly onClosed: () => void
+}
