@@ -151,6 +151,13 @@ export async function prepared(
   const params = { name: toolName, arguments: args }
   const preparation = await prepareToolCall(context, toolName, params, protocolVersion)
   if (preparation?.kind === 'call') return preparation.call
+  if (preparation?.kind === 'params') {
+    return {
+      params: preparation.params,
+      finish: async (result) => ({ result, artifactsChanged: false }),
+      abandon: async () => {},
+    }
+  }
   throw new Error(`the call was not prepared: ${JSON.stringify(preparation)}`)
 }
 
@@ -200,7 +207,7 @@ export function at(value: unknown, ...path: readonly string[]): unknown {
 }
 
 /** The path that a prepared call tells the tool to write to, or to read, in the argument `name`. */
-export function pathOf(call: PreparedCall, name = 'path'): string {
+export function pathOf(call: Pick<PreparedCall, 'params'>, name = 'path'): string {
   const path = at(call.params, 'arguments', name)
   if (typeof path !== 'string') throw new Error(`no path: ${JSON.stringify(call.params)}`)
   return path

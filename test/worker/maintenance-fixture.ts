@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
 
 import { FileStore } from '../../src/shared/files/file-store.ts'
-import { mintUploadId } from '../../src/shared/ids.ts'
+import { mintUploadId, parseUploadId } from '../../src/shared/ids.ts'
 import type {
   FileRef,
   SessionKey,
@@ -14,7 +14,14 @@ import type {
   UploadRecord,
 } from '../../src/shared/state/records.ts'
 import type { StateStore, StorePolicy } from '../../src/shared/state/store.ts'
-import { Sweeper, type SweeperOptions } from '../../src/worker/maintenance/sweeper.ts'
+import { FileClock } from '../../src/shared/files/file-clock.ts'
+import type { Clock } from '../../src/worker/maintenance/lease.ts'
+import { UNCONTESTED } from '../../src/worker/maintenance/maintenance-lock.ts'
+import {
+  Sweeper,
+  type MaintenanceReport,
+  type SweeperOptions,
+} from '../../src/worker/maintenance/sweeper.ts'
 import { openTestStore, tempRoot } from './files-fixture.ts'
 
 /** Milliseconds. */
@@ -22,11 +29,12 @@ export const MINUTE = 60_000
 /** In hex. */
 export const sha256 = (content: string) => createHash('sha256').update(content).digest('hex')
 
-/** What tests hold; `advance` moves the clock of the store. */
+/** What tests hold; `advance` moves the clocks of the store and of the sweepers, not that of the files. */
 export interface Rig {
   readonly files: FileStore
   readonly store: StateStore
   readonly ended: SessionRecord[]
+  readonly clock: Clock
   advance(ms: number): void
   sweeper(options?: Partial<SweeperOptions>): Sweeper
 }
@@ -37,17 +45,20 @@ export async function startRig(t: Test, policy: Partial<StorePolicy> = {}): Prom
   const files = new FileStore({ root: await tempRoot(t), atomicWrites: true })
   const store = openTestStore(t, policy, () => nowMs)
   const ended: SessionRecord[] = []
+  const clock = { monotonicMs: () => nowMs, wallMs: () => nowMs }
   return {
     files,
     store,
     ended,
+    clock,
     advance: (ms) => (nowMs += ms),
     sweeper: (options = {}) => {
       const sweeper = new Sweeper({
         store,
         files,
-        intervalMs: null,
         orphans: { enabled: true, graceMs: 5 * MINUTE },
+        fileClock: new FileClock(join(files.root, 'sessions')),
+        clock,
         aliveSessions: () => [],
         onSessionsEnded: (records) => void ended.push(...records),
         ...options,
@@ -83,6 +94,20 @@ export function uploadRef(key: SessionKey): FileRef {
   return { serverId, sessionId, kind: 'uploads', id: mintUploadId() }
 }
 
+/** The record of an upload of one byte. */
+export function uploadRecord(id: string, filename: string): UploadRecord {
+  const uploadId = parseUploadId(id)
+  if (uploadId === undefined) throw new TypeError(`no upload id: ${id}`)
+  return {
+    uploadId,
+    filename,
+    mimeType: 'text/plain',
+    sizeBytes: 1,
+    sha256: sha256('x'),
+    createdAtMs: Date.now(),
+  }
+}
+
 /** Stores an old file of one byte as an upload. */
 export async function commitUpload(
   rig: Rig,
@@ -91,15 +116,15 @@ export async function commitUpload(
 ): Promise<UploadRecord> {
   const uploadId = mintUploadId()
   await place(rig.files, { ...uploadRef(key), id: uploadId }, name, 60 * MINUTE)
-  const record = {
-    uploadId,
-    filename: name,
-    mimeType: 'text/plain',
-    sizeBytes: 1,
-    sha256: sha256('x'),
-    createdAtMs: Date.now(),
-  }
+  const record = uploadRecord(uploadId, name)
   const reserved = await rig.store.reserveBytes(key, 1)
   if (reserved.ok) await rig.store.commitUploads(key, reserved.reservationId, [record])
   return record
+}
+
+/** A run, and another one when what the first saw has been unowned for the grace of ten minutes at most. */
+export async function runTwice(rig: Rig, sweeper: Sweeper): Promise<MaintenanceReport> {
+  await sweeper.runOnce(UNCONTESTED)
+  rig.advance(10 * MINUTE)
+  return sweeper.runOnce(UNCONTESTED)
 }

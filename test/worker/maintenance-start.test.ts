@@ -8,6 +8,7 @@ import { mintArtifactId } from '../../src/shared/ids.ts'
 import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
 import type { ReconciliationOptions } from '../../src/worker/maintenance/reconciliation.ts'
 import { clearUp } from '../../src/worker/maintenance/start-up.ts'
+import { UNCONTESTED } from '../../src/worker/maintenance/maintenance-lock.ts'
 import { sessionRecord, tree } from './files-fixture.ts'
 import { commitUpload, MINUTE, place, startRig, uploadRef } from './maintenance-fixture.ts'
 
@@ -67,7 +68,7 @@ t.test(
     const { files, sweeper, start, names } = await starting(t, { type: 'disk', mode: 'disabled' })
     await place(files, uploadRef(sessionRecord('srv')), 'a.txt', 600 * MINUTE)
     await start()
-    await sweeper.runOnce()
+    await sweeper.runOnce(UNCONTESTED)
     t.same(await names(), ['a.txt'], 'its age does not count')
 
     const none = await starting(t, { type: 'disk', mode: 'disabled' }, 0)

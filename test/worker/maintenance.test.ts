@@ -1,20 +1,29 @@
 /** What maintenance removes, what it must never touch, and what a lost state database gets back. */
 /* oxlint-disable no-await-in-loop -- tests do one thing after another */
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises'
+import { lutimes, mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import t, { type Test } from 'tap'
 
-import { StoreUnavailableError } from '../../src/shared/errors.ts'
 import { mintArtifactId, mintSessionId } from '../../src/shared/ids.ts'
 import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
 import {
   reconcile,
   type ReconciliationOptions,
 } from '../../src/worker/maintenance/reconciliation.ts'
-import { eventually, sessionRecord, tempRoot, tree } from './files-fixture.ts'
-import { commitUpload, MINUTE, place, sha256, startRig, uploadRef } from './maintenance-fixture.ts'
+import { UNCONTESTED } from '../../src/worker/maintenance/maintenance-lock.ts'
+import { sessionRecord, tempRoot, tree } from './files-fixture.ts'
+import {
+  commitUpload,
+  MINUTE,
+  place,
+  runTwice,
+  sha256,
+  startRig,
+  uploadRecord,
+  uploadRef,
+} from './maintenance-fixture.ts'
 import { sweptBy } from '../contract/store-fixtures.ts'
 
 t.test(
@@ -32,22 +41,22 @@ t.test(
     }
     const sweeper = rig.sweeper({ aliveSessions: () => [busy] })
     rig.advance(11 * MINUTE)
-    t.equal((await sweeper.runOnce()).removedUploads, 2)
+    t.equal((await sweeper.runOnce(UNCONTESTED)).removedUploads, 2)
     t.same(await tree(rig.files.root), [])
     await commitUpload(rig, idle)
     rig.advance(31 * MINUTE)
-    const asleep = await sweeper.runOnce()
+    const asleep = await sweeper.runOnce(UNCONTESTED)
     t.equal(asleep.tombstonedSessions, 1, 'a session with calls in flight is not idle')
     rig.advance(61 * MINUTE)
-    const gone = await sweeper.runOnce()
+    const gone = await sweeper.runOnce(UNCONTESTED)
     t.equal(gone.removedTombstones, 1)
     t.same(
       rig.ended.map((record) => record.sessionId),
       [idle.sessionId],
     )
     t.notOk((await tree(rig.files.root)).some((path) => path.includes(idle.sessionId)))
-    t.equal(sweeper.lastReport, gone)
-    t.ok(Math.abs(gone.finishedAtMs - Date.now()) < MINUTE)
+    t.equal(gone.finishedAtMs, rig.clock.wallMs())
+    t.equal(gone.endedEarly, false)
   },
 )
 
@@ -57,7 +66,7 @@ t.test('a batch limit does not limit a run', async (t) => {
   await rig.store.openSession(session)
   for (let i = 0; i < 250; i++) await commitUpload(rig, session)
   rig.advance(2 * MINUTE)
-  t.equal((await rig.sweeper().runOnce()).removedUploads, 250)
+  t.equal((await rig.sweeper().runOnce(UNCONTESTED)).removedUploads, 250)
   t.same(await tree(rig.files.root), [])
 })
 
@@ -96,7 +105,12 @@ t.test(
     )
     await place(rig.files, uploadRef(sessionRecord('srv')), 'unknown-young.txt', 3 * MINUTE)
     await place(rig.files, uploadRef(sessionRecord('gone')), 'unknown-old.txt', 6 * MINUTE)
-    const report = await rig.sweeper().runOnce()
+    const sweeper = rig.sweeper()
+    t.equal((await sweeper.runOnce(UNCONTESTED)).removedOrphanItems, 0, 'not at first sight')
+    rig.advance(6 * MINUTE)
+    await sweptBy(rig.store, 10, [active, sleeping])
+    await rig.store.touchPending(active, [pending])
+    const report = await sweeper.runOnce(UNCONTESTED)
     const names = (await tree(rig.files.root)).map((path) => basename(path))
     t.same(names.toSorted(), [
       'committed.txt',
@@ -123,7 +137,7 @@ t.test('a temporary file that a crash left beside a stored one goes alone', asyn
   await place(rig.files, ref, '.tool.part', 6 * MINUTE)
   const young = `.${'B'.repeat(16)}.part`
   await place(rig.files, ref, young, MINUTE)
-  t.equal((await rig.sweeper().runOnce()).removedTemporaryFiles, 1)
+  t.equal((await rig.sweeper().runOnce(UNCONTESTED)).removedTemporaryFiles, 1)
   t.same(
     (await readdir(rig.files.itemDir(ref))).toSorted(),
     [young, '.tool.part', 'a.txt'].toSorted(),
@@ -136,18 +150,68 @@ t.test('a periodic run never takes what is still coming in, however short the gr
   await rig.store.openSession(session)
   await place(rig.files, uploadRef(session), `.${'A'.repeat(16)}.part`, MINUTE)
   const sweeper = rig.sweeper({ orphans: { enabled: true, graceMs: 0 } })
-  t.equal((await sweeper.runOnce()).removedOrphanItems, 0)
-  t.equal(
-    (await sweeper.runOnce({ orphanGraceMs: 0 })).removedOrphanItems,
-    1,
-    'the run at start does',
-  )
+  t.equal((await runTwice(rig, sweeper)).removedOrphanItems, 0)
+  const atStart = await sweeper.runAtStart(UNCONTESTED, { removesUnrecorded: true })
+  t.equal(atStart.removedOrphanItems, 1, 'the run at start does')
+})
+
+t.test('files of an upload that has room reserved stay, however long it takes', async (t) => {
+  const rig = await startRig(t)
+  const session = sessionRecord('srv')
+  await rig.store.openSession(session)
+  const reserved = await rig.store.reserveBytes(session, 1)
+  if (!reserved.ok) throw new Error(reserved.reason)
+  const first = uploadRef(session)
+  await place(rig.files, first, 'first-of-two.txt', 60 * MINUTE)
+  const sweeper = rig.sweeper()
+  await sweeper.runOnce(UNCONTESTED)
+  for (let minutes = 0; minutes < 20; minutes++) {
+    rig.advance(MINUTE)
+    await rig.store.keepAlive([{ key: session, callLeases: [] }])
+    t.equal((await sweeper.runOnce(UNCONTESTED)).removedOrphanItems, 0)
+  }
+  const record = uploadRecord(first.id, 'first-of-two.txt')
+  t.match(await rig.store.commitUploads(session, reserved.reservationId, [record]), { ok: true })
+  t.equal((await runTwice(rig, sweeper)).removedOrphanItems, 0)
+  t.match(await tree(rig.files.root), [/first-of-two/])
+})
+
+t.test(
+  'what becomes unowned gets its grace from then on: the state may have been lost',
+  async (t) => {
+    const rig = await startRig(t)
+    const session = sessionRecord('srv')
+    await rig.store.openSession(session)
+    await commitUpload(rig, session)
+    const sweeper = rig.sweeper()
+    await runTwice(rig, sweeper)
+    await rig.store.clear()
+    t.equal((await sweeper.runOnce(UNCONTESTED)).removedOrphanSessions, 0)
+    rig.advance(4 * MINUTE)
+    t.equal((await sweeper.runOnce(UNCONTESTED)).removedOrphanSessions, 0)
+    rig.advance(2 * MINUTE)
+    t.equal((await sweeper.runOnce(UNCONTESTED)).removedOrphanSessions, 1)
+  },
+)
+
+t.test('nothing counts as unowned while the store does not know everything', async (t) => {
+  const rig = await startRig(t)
+  await place(rig.files, uploadRef(sessionRecord('srv')), 'a.txt', 60 * MINUTE)
+  let knowsAll = true
+  const sweeper = rig.sweeper({ knowsAll: () => knowsAll })
+  await sweeper.runOnce(UNCONTESTED)
+  knowsAll = false
+  const report = await runTwice(rig, sweeper)
+  t.match(report, { removedOrphanSessions: 0, endedEarly: true })
+  t.equal((await tree(rig.files.root)).length, 1)
+  knowsAll = true
+  t.equal((await sweeper.runOnce(UNCONTESTED)).removedOrphanSessions, 1)
 })
 
 t.test('orphans stay where the sweep for them is off', async (t) => {
   const rig = await startRig(t)
   await place(rig.files, uploadRef(sessionRecord('srv')), 'a.txt', 60 * MINUTE)
-  await rig.sweeper({ orphans: { enabled: false, graceMs: 0 } }).runOnce()
+  await runTwice(rig, rig.sweeper({ orphans: { enabled: false, graceMs: 0 } }))
   t.equal((await tree(rig.files.root)).length, 1)
 })
 
@@ -163,7 +227,9 @@ t.test('links are not followed when sweeping', async (t) => {
   const path = await place(rig.files, ref, 'a.txt', 60 * MINUTE)
   await symlink(outside, join(dirname(path), 'link'))
   await symlink(outside, join(rig.files.sessionDir(key), 'artifacts'))
-  await rig.sweeper().runOnce({ orphanGraceMs: 0 })
+  await utimes(dirname(path), old, old)
+  await lutimes(join(dirname(path), 'link'), old, old)
+  await runTwice(rig, rig.sweeper())
   t.same(await tree(outside), ['keep'])
   t.notOk((await tree(rig.files.root)).some((name) => name.endsWith('a.txt')))
 })
@@ -192,42 +258,17 @@ t.test('one removal that fails keeps nothing else, and is reported', async (t) =
     onSessionsEnded: refuseToEnd,
     onError: (error) => errors.push(error),
   })
-  const report = await sweeper.runOnce()
+  const report = await sweeper.runOnce(UNCONTESTED)
   t.same([report.removedUploads, report.failures, errors.length], [2, 1, 1])
-  t.equal((await tree(rig.files.root)).length, 0, 'the orphan sweep of the same run took it')
-})
-
-t.test('periodic runs go on after a failure, and end with stop', async (t) => {
-  const rig = await startRig(t)
-  let isDown = true
-  let runs = 0
-  const errors: unknown[] = []
-  const store = new Proxy(rig.store, {
-    get(target, name) {
-      if (name === 'sweep') runs++
-      if (name === 'sweep' && isDown) return () => Promise.reject(new StoreUnavailableError('down'))
-      const value: unknown = Reflect.get(target, name)
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
-  const sweeper = rig.sweeper({ store, intervalMs: 5, onError: (error) => errors.push(error) })
-  sweeper.start()
-  sweeper.start()
-  await eventually(() => errors.length >= 2, 'failed runs are reported')
-  t.equal(sweeper.lastReport, undefined)
-  isDown = false
-  await eventually(() => sweeper.lastReport !== undefined, 'it recovers by itself')
-  await sweeper.stop()
-  const before = runs
-  sweeper.start()
-  await new Promise((resolve) => setTimeout(resolve, 30))
-  t.equal(runs, before, 'no run begins after stop')
+  t.equal((await tree(rig.files.root)).length, 1)
+  await runTwice(rig, sweeper)
+  t.equal((await tree(rig.files.root)).length, 0, 'a later run took it')
 })
 
 t.test('runs at the same time are one run', async (t) => {
   const sweeper = (await startRig(t)).sweeper()
-  t.equal(sweeper.runOnce(), sweeper.runOnce())
-  await sweeper.runOnce()
+  t.equal(sweeper.runOnce(UNCONTESTED), sweeper.runOnce(UNCONTESTED))
+  await sweeper.runOnce(UNCONTESTED)
 })
 
 async function reconciling(t: Test, options: Partial<ReconciliationOptions> = {}) {
@@ -237,6 +278,8 @@ async function reconciling(t: Test, options: Partial<ReconciliationOptions> = {}
   const run = () =>
     reconcile({
       mode: 'if_empty',
+      tenure: UNCONTESTED,
+      settledBeforeMs: null,
       store,
       files,
       digests,
@@ -282,7 +325,7 @@ t.test('a lost state database gets its files back', async (t) => {
   })
   t.ok(Math.abs((record?.createdAtMs ?? 0) - (Date.now() - 20 * MINUTE)) < MINUTE)
   const referenced = await store.referencedItems(key)
-  t.same(referenced, { uploads: [upload.id], artifacts: [artifact.id] })
+  t.match(referenced, { uploads: [upload.id], artifacts: [artifact.id] })
   t.equal((await store.inventory()).bytes, 13, 'their bytes count')
 })
 

@@ -1,7 +1,11 @@
-/** Start-up reconciliation: gives records back to files that are on disk but unknown to the store, as after a lost state database. */
+/**
+ * Start-up reconciliation: gives records back to files that are on disk but unknown to the store, as after a lost state database. Only the maintainer
+ * does it: with several replicas one of them, while the others may be serving.
+ */
 /* oxlint-disable no-await-in-loop -- one file after another: the hashing thread is the bottleneck anyway */
 import { SNIFF_BYTES, mimeTypeOf, sanitizeFilename } from '../../shared/files/names.ts'
-import type { FileStore, FoundItem } from '../../shared/files/file-store.ts'
+import type { FileStore } from '../../shared/files/file-store.ts'
+import type { FoundItem } from '../../shared/files/stored-items.ts'
 import { parseArtifactId, parseUploadId } from '../../shared/ids.ts'
 import type {
   ArtifactRecord,
@@ -10,12 +14,14 @@ import type {
   SessionRecord,
   UploadRecord,
 } from '../../shared/state/records.ts'
-import type { StateStore } from '../../shared/state/store.ts'
+import type { ReferencedItems, StateStore } from '../../shared/state/store.ts'
 import type { DigestPool } from '../files/digest-pool.ts'
 import { moveLegacyFiles } from './legacy-layout.ts'
+import type { Tenure } from './maintenance-lock.ts'
 
 /** What a reconciliation works with. */
 export interface ReconciliationOptions {
+  readonly tenure: Tenure
   /** `if_empty`: only when the store has no session and no tombstone. */
   readonly mode: 'disabled' | 'if_empty' | 'always'
   readonly store: StateStore
@@ -25,11 +31,13 @@ export interface ReconciliationOptions {
   readonly serverIds: readonly string[]
   /** Owner of files in the layout before ours; null: the only server, when there is one. */
   readonly legacyServerId: string | null
+  /** Files of sessions that the store knows stay as they are when they changed after this, in Unix milliseconds; null: none do. */
+  readonly settledBeforeMs: number | null
 }
 
 /** What a reconciliation did. */
 export interface ReconciliationReport {
-  readonly outcome: 'disabled' | 'not_empty' | 'done'
+  readonly outcome: 'disabled' | 'not_empty' | 'done' | 'ended_early'
   readonly sessions: number
   readonly uploads: number
   readonly artifacts: number
@@ -38,7 +46,7 @@ export interface ReconciliationReport {
   readonly skipped: number
 }
 
-/** Runs once, before anything is served. Rejects when the store fails; a file that can't be read is skipped. */
+/** Rejects when the store fails; a file that can't be read is skipped. Ends early with the tenure: what was adopted by then stays so. */
 export async function reconcile(options: ReconciliationOptions): Promise<ReconciliationReport> {
   if (options.mode === 'disabled') return { ...NOTHING, outcome: 'disabled' }
   if (options.mode === 'if_empty') {
@@ -52,6 +60,9 @@ export async function reconcile(options: ReconciliationOptions): Promise<Reconci
   for await (const key of options.files.listSessions()) {
     if (!options.serverIds.includes(key.serverId)) continue
     const found = await findUnknown(options, key)
+    if (!options.tenure.holds) {
+      return { outcome: 'ended_early', ...totals, movedLegacyFiles: legacy.moved }
+    }
     totals.skipped += found.skipped
     const createdAtMs = Math.min(
       ...[...found.uploads, ...found.artifacts].map((item) => item.createdAtMs),
@@ -73,15 +84,28 @@ interface Found {
   skipped: number
 }
 
+/** What is on disk is listed before the store is asked: what is committed meanwhile has a record then. */
 async function findUnknown(options: ReconciliationOptions, key: SessionKey): Promise<Found> {
+  const items: FoundItem[] = []
+  for await (const item of options.files.listItems(key)) items.push(item)
   const known = await options.store.referencedItems(key)
   const found: Found = { uploads: [], artifacts: [], skipped: 0 }
-  for await (const item of options.files.listItems(key)) {
-    if (known?.[item.ref.kind].includes(item.ref.id) === true) continue
+  for (const item of items) {
+    if (known !== undefined && !isAbandoned(options, item, known)) continue
     const isAdopted = await adoptItem(options, item, found).catch(() => false)
     if (!isAdopted) found.skipped++
   }
   return found
+}
+
+/** Whether an item of a session that the store knows has no record and is not about to get one from somebody who works on it now. */
+function isAbandoned(
+  { settledBeforeMs }: ReconciliationOptions,
+  { ref, newestMtimeMs }: FoundItem,
+  known: ReferencedItems,
+): boolean {
+  if (known[ref.kind].includes(ref.id)) return false
+  return settledBeforeMs === null || (!known.isReserving && newestMtimeMs < settledBeforeMs)
 }
 
 /** The youngest file that is not hidden: temporary files are, whoever made them. */

@@ -1,0 +1,253 @@
+/** The steps that a call takes on the disk: what they make, refuse and sync, and that one disturbs no other. */
+import { execFileSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import { mkdir, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
+import { basename, dirname, join, relative } from 'node:path'
+
+import t, { type Test } from 'tap'
+
+import { FileLayout, UnsafePathError } from '../../src/shared/files/layout.ts'
+import { mintArtifactId, mintSessionId } from '../../src/shared/ids.ts'
+import type { FileRef } from '../../src/shared/state/records.ts'
+import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
+import type { ItemSteps } from '../../src/worker/files/item-steps.ts'
+import {
+  keepLarge,
+  runSteps,
+  type ItemStep,
+  type StepKind,
+} from '../../src/worker/files/item-task.ts'
+import { tempRoot } from './files-fixture.ts'
+
+interface Fixture {
+  readonly items: ItemSteps
+  readonly layout: FileLayout
+  readonly ref: FileRef
+  readonly outside: string
+  /** Allocates an item and writes a file into it. */
+  readonly put: (name: string, content: string | Uint8Array) => Promise<FileRef>
+}
+
+async function fixture(t: Test, atomicWrites = true): Promise<Fixture> {
+  const base = await tempRoot(t)
+  const pool = openDigestPool()
+  t.teardown(() => pool.close())
+  const outside = join(base, 'outside')
+  await mkdir(outside)
+  const layout = new FileLayout({ root: join(base, 'root'), atomicWrites })
+  const sessionId = mintSessionId()
+  const newRef = (): FileRef => ({
+    serverId: 'srv',
+    sessionId,
+    kind: 'artifacts',
+    id: mintArtifactId(),
+  })
+  const put = async (name: string, content: string | Uint8Array): Promise<FileRef> => {
+    const ref = newRef()
+    await writeFile(join(await pool.items.create(layout, ref), name), content)
+    return ref
+  }
+  return { items: pool.items, layout, ref: newRef(), outside, put }
+}
+
+const digestOf = (content: string | Uint8Array): string =>
+  createHash('sha256').update(content).digest('hex')
+
+t.test('a file that a tool wrote is kept with its name, type, size and digest', async (t) => {
+  const { items, layout, put } = await fixture(t)
+  const cases: readonly (readonly [
+    name: string,
+    content: string,
+    filename: string,
+    type: string,
+  ])[] = [
+    ['notes.txt', 'hello', 'notes.txt', 'text/plain'],
+    ['notes', 'hello', 'notes.txt', 'text/plain'],
+    ['page', '%PDF-1.7', 'page.pdf', 'application/pdf'],
+    ['empty.csv', '', 'empty.csv', 'text/csv'],
+  ]
+  for (const [name, content, filename, mimeType] of cases) {
+    const ref = await put(name, content)
+    const expected = { filename, mimeType, sizeBytes: content.length, sha256: digestOf(content) }
+    t.same(await items.keep(layout, ref, name), expected, name)
+    t.same(await readdir(layout.itemDir(ref)), [filename])
+    await items.check(layout, ref, filename)
+  }
+})
+
+t.test('a large file is kept like a small one', async (t) => {
+  const { items, layout, put } = await fixture(t)
+  for (const size of [256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3_000_000]) {
+    const content = randomBytes(size)
+    content.write('%PDF-')
+    const kept = await items.keep(layout, await put('scan', content), 'scan')
+    t.same(kept, {
+      filename: 'scan.pdf',
+      mimeType: 'application/pdf',
+      sizeBytes: size,
+      sha256: digestOf(content),
+    })
+  }
+})
+
+t.test('without a file of the given name the youngest beside it is taken', async (t) => {
+  const { items, layout, put, ref } = await fixture(t)
+  const made = await put('log.txt', 'of another stem')
+  const directory = layout.itemDir(made)
+  await writeFile(join(directory, 'report.old.txt'), 'old')
+  await utimes(join(directory, 'report.old.txt'), 1000, 1000)
+  await utimes(join(directory, 'log.txt'), 2000, 2000)
+  await writeFile(join(directory, 'report.md'), 'new')
+  await writeFile(join(directory, '.report.lock'), 'hidden')
+  await mkdir(join(directory, 'report'))
+  t.match(await items.keep(layout, made, 'report'), { filename: 'report.md', sizeBytes: 3 })
+  t.match(await items.keep(layout, made, 'missing.txt'), { filename: 'report.md' })
+  const unsafe = await put('a\u202eb\\c.txt', 'x')
+  t.match(await items.keep(layout, unsafe, 'out.txt'), { filename: 'c.txt' }, 'made safe')
+  await items.create(layout, ref)
+  t.equal(await items.keep(layout, ref, 'none.txt'), undefined)
+  t.equal(await items.keep(layout, { ...ref, id: mintArtifactId() }, 'none.txt'), undefined)
+})
+
+t.test('what is no regular file in its place is refused', async (t) => {
+  const { items, layout, ref, outside } = await fixture(t)
+  const directory = await items.create(layout, ref)
+  await writeFile(join(outside, 'secret.txt'), 'secret')
+  await symlink(join(outside, 'secret.txt'), join(directory, 'link.txt'))
+  execFileSync('mkfifo', [join(directory, 'fifo.txt')])
+  await mkdir(join(directory, 'dir.txt'))
+  for (const name of ['link.txt', 'fifo.txt']) {
+    await t.rejects(items.keep(layout, ref, name), UnsafePathError, name)
+    await t.rejects(items.check(layout, ref, name), UnsafePathError, name)
+  }
+  await t.rejects(items.check(layout, ref, 'dir.txt'), /is a directory/)
+  await t.rejects(items.check(layout, ref, 'none.txt'), { code: 'ENOENT' })
+  await t.rejects(items.check(layout, ref, '../link.txt'), UnsafePathError)
+  t.equal(await readFile(join(outside, 'secret.txt'), 'utf8'), 'secret')
+})
+
+t.test('a link in place of any parent directory is refused', async (t) => {
+  const { items, layout, put, outside } = await fixture(t)
+  const ref = await put('a.txt', 'mine')
+  const path = layout.itemPath(ref, 'a.txt')
+  for (const directory of [dirname(path), dirname(dirname(path)), layout.sessionDir(ref)]) {
+    const decoy = join(outside, basename(directory))
+    const theirs = join(decoy, relative(directory, path))
+    await mkdir(dirname(theirs), { recursive: true })
+    await writeFile(theirs, 'theirs')
+    await rename(directory, `${directory}.moved`)
+    await symlink(decoy, directory)
+    await t.rejects(items.check(layout, ref, 'a.txt'), UnsafePathError, basename(directory))
+    await t.rejects(items.keep(layout, ref, 'a.txt'), UnsafePathError)
+    await t.rejects(items.create(layout, ref), UnsafePathError)
+    t.equal(await readFile(theirs, 'utf8'), 'theirs')
+    await rm(directory, { force: true })
+    await rename(`${directory}.moved`, directory)
+  }
+})
+
+t.test('a root that is a link may be pointed elsewhere', async (t) => {
+  const { layout, items, outside, ref } = await fixture(t)
+  await mkdir(layout.root)
+  const link = join(outside, 'link')
+  await symlink(layout.root, link)
+  const linked = new FileLayout({ root: link, atomicWrites: true })
+  t.ok((await items.create(linked, ref)).startsWith(link))
+  const elsewhere = join(outside, 'elsewhere')
+  await mkdir(elsewhere)
+  await rm(link)
+  await symlink(elsewhere, link)
+  await writeFile(join(await items.create(linked, ref), 'a.txt'), 'x')
+  t.match(await items.keep(linked, ref, 'a.txt'), { filename: 'a.txt' })
+  t.same(await readdir(elsewhere), ['sessions'])
+})
+
+t.test('many steps at once are all done, and one that fails disturbs no other', async (t) => {
+  const { items, layout, put } = await fixture(t)
+  const outcomes = await Promise.all(
+    Array.from({ length: 60 }, async (_, index) => {
+      const ref = await put('a.txt', `content ${index}`)
+      if (index % 5 === 0) await rm(layout.itemDir(ref), { recursive: true })
+      if (index % 7 === 0) return items.check(layout, ref, 'none.txt').catch(String)
+      return (await items.keep(layout, ref, 'a.txt'))?.sha256
+    }),
+  )
+  for (const [index, outcome] of outcomes.entries()) {
+    if (index % 7 === 0) t.match(outcome, /ENOENT/)
+    else t.equal(outcome, index % 5 === 0 ? undefined : digestOf(`content ${index}`))
+  }
+})
+
+t.test('closing waits for steps; later ones are refused', async (t) => {
+  const { layout, ref } = await fixture(t)
+  const pool = openDigestPool()
+  const made = pool.items.create(layout, ref)
+  // What was asked for in this turn leaves at its end.
+  await new Promise((resolve) => setImmediate(resolve))
+  await pool.close()
+  t.equal(await made, layout.itemDir(ref))
+  await t.rejects(pool.items.create(layout, ref), /closed/)
+})
+
+/** Paths that `work` syncs in this thread, in order, relative to `base`. */
+async function syncedBy(base: string, work: () => unknown): Promise<string[]> {
+  const { fsyncSync, fsync } = fs
+  const synced: string[] = []
+  const note = (fd: number): number =>
+    synced.push(relative(base, fs.readlinkSync(`/proc/self/fd/${fd}`)))
+  fs.fsyncSync = (fd) => {
+    note(fd)
+    fsyncSync(fd)
+  }
+  syncBuiltinESMExports()
+  try {
+    await work()
+  } finally {
+    fs.fsyncSync = fsyncSync
+    fs.fsync = fsync
+    syncBuiltinESMExports()
+  }
+  return synced
+}
+
+t.test(
+  'what is kept is durable: the file first, then its entry, then the item’s',
+  { skip: process.platform !== 'linux' },
+  async (t) => {
+    const { layout, ref, put } = await fixture(t)
+    const base = dirname(layout.root)
+    const session = `root/sessions/srv/${ref.sessionId}`
+    const step = (kind: StepKind, of: FileRef, name = '', atomicWrites = true): ItemStep => [
+      kind,
+      layout.root,
+      atomicWrites,
+      layout.itemDir(of),
+      name,
+    ]
+    const run = (...steps: ItemStep[]) =>
+      syncedBy(base, () => {
+        for (const outcome of runSteps(steps)) t.equal(outcome.kind, 'done')
+      })
+    t.same(
+      await run(step('create', ref)),
+      [session, 'root/sessions/srv', 'root/sessions', 'root', ''],
+      'the first of a session makes its parents durable, for others too',
+    )
+    const next = { ...ref, id: mintArtifactId() }
+    t.same(await run(step('create', next)), [], 'an empty item need not survive')
+    const made = await put('a.txt', 'x')
+    const item = `${session}/artifacts/${made.id}`
+    const expected = [`${item}/a.txt`, item, `${session}/artifacts`]
+    t.same(await run(step('keep', made, 'a.txt')), expected)
+    t.same(await run(step('sync', made)), expected.slice(1))
+    t.same(await run(step('check', made, 'a.txt')), [])
+    const hasty = { ...ref, id: mintArtifactId() }
+    t.same(await run(step('create', hasty, '', false)), [])
+    t.same(await run(step('keep', made, 'a.txt', false)), [])
+    const large = await put('b.bin', randomBytes(300_000))
+    const synced = await syncedBy(base, () => keepLarge(step('keep', large, 'b.bin')))
+    t.same(synced.slice(-2), [`${session}/artifacts/${large.id}`, `${session}/artifacts`])
+  },
+)
