@@ -16,7 +16,7 @@ import {
 import {
   ensureBuild,
   ensureDependencies,
-  ensureProgram,
+  ensurePrograms,
   packageProgram,
   projectRoot,
   runMain,
@@ -30,7 +30,7 @@ const SERVER_ID = 'playwright'
 await runMain(async () => {
   ensureDependencies()
   ensureBuild()
-  const chromium = ensureProgram('chromium', 'chromium')
+  const [chromium] = ensurePrograms('chromium')
   const port = portFromEnvironment('PORT', DEFAULT_PORT)
   const dataFolder = resolve(projectRoot, process.env.ADAPTER_DATA || '.data/playwright')
   const changePort =

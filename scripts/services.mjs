@@ -45,6 +45,10 @@ class Service {
     })
   }
 
+  get pid() {
+    return this.#child.pid
+  }
+
   /** The latest of what it printed. */
   get output() {
     return this.#output
@@ -99,9 +103,9 @@ export async function startService(options) {
 }
 
 /** Starts the adapter with a configuration file; answers the service and its base URL. Port 0 takes a free one. */
-export async function startAdapter({ config, port, env, quiet, signal }) {
+export async function startAdapter({ name = 'adapter', config, port, env, quiet, signal }) {
   const service = await startService({
-    name: 'adapter',
+    name,
     command: process.execPath,
     args: [adapterMain, '--config', config, '--port', String(port)],
     // PORT is this script's setting and may be 0, which the file may not say.
@@ -120,18 +124,27 @@ export async function startAdapter({ config, port, env, quiet, signal }) {
   return { service, url }
 }
 
-/** The example upstream with the adapter in front; `stop` ends the adapter first, so that what runs can finish. */
-export async function startReportStack({ port, dataFolder, quiet, signal }) {
-  const upstream = await startService({
+/** The example upstream, with the folder in which its tools may read and write. `ready[1]` is its address, such as `127.0.0.1:8933`. */
+export function startReportServer({ port = 0, filesFolder, quiet, signal }) {
+  return startService({
     name: 'report server',
     command: process.execPath,
     args: [
       join(projectRoot, 'examples/report-server/server.mjs'),
-      '--port=0',
-      `--files=${join(dataFolder, 'sessions')}`,
+      `--port=${port}`,
+      `--files=${filesFolder}`,
     ],
     env: { STOP_WITH_STDIN: '1' },
     ready: /listening on (\S+)/,
+    quiet,
+    signal,
+  })
+}
+
+/** The example upstream with the adapter in front; `stop` ends the adapter first, so that what runs can finish. */
+export async function startReportStack({ port, dataFolder, quiet, signal }) {
+  const upstream = await startReportServer({
+    filesFolder: join(dataFolder, 'sessions'),
     quiet,
     signal,
   })
@@ -139,7 +152,7 @@ export async function startReportStack({ port, dataFolder, quiet, signal }) {
     const adapter = await startAdapter({
       config: 'examples/report.yaml',
       port,
-      env: { ADAPTER_DATA: dataFolder, REPORT_SERVER_PORT: upstream.ready[1].split(':').at(-1) },
+      env: { ADAPTER_DATA: dataFolder, REPORT_SERVER_PORT: portOf(upstream) },
       quiet,
       signal,
     })
@@ -152,6 +165,11 @@ export async function startReportStack({ port, dataFolder, quiet, signal }) {
     await upstream.stop()
     throw error
   }
+}
+
+/** The port in what a service printed when it was ready. */
+export function portOf(service) {
+  return service.ready[1].split(':').at(-1)
 }
 
 /** Stops services one after the other, in the order given. */
@@ -173,6 +191,18 @@ export async function checkPortFree(port, howToChange) {
   const why =
     code === 'EADDRINUSE' ? 'is in use by another program' : `cannot be listened on (${code})`
   throw new SetupError(`Port ${port} ${why}.\n${howToChange}`)
+}
+
+/** A port of 127.0.0.1 that nothing listens on. */
+export async function freePort() {
+  return new Promise((settle, reject) => {
+    const probe = createServer()
+    probe.once('error', reject)
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address()
+      probe.close(() => settle(port))
+    })
+  })
 }
 
 /** The port of an environment variable; throws when it is no port. */
@@ -203,7 +233,8 @@ export async function untilStopped(services, signal) {
   return Promise.race([stopped, ...ends])
 }
 
-async function isReady(url) {
+/** Whether /readyz answers 200. */
+export async function isReady(url) {
   const timeout = AbortSignal.timeout(2_000)
   const answer = await fetch(`${url}/readyz`, { signal: timeout }).catch(() => undefined)
   return answer?.ok === true

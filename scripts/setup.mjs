@@ -59,28 +59,56 @@ export function ensureTapPlugins() {
   run(packageProgram('tap'), ['build'], { failed: 'tap build failed', quiet: true })
 }
 
-/** Finds a program on the PATH, installing its Debian package where this process may. Answers its path; throws an error that says what to run. */
-export function ensureProgram(name, debianPackage) {
-  const found = findProgram(name)
-  if (found !== undefined) return found
-  const install = `apt-get update && apt-get install -y ${debianPackage}`
+/** The programs that scripts and tests need, with their Debian packages. Installing those with a service may start it: see `stopService`. */
+const PROGRAMS = {
+  chromium: { debianPackage: 'chromium' },
+  'redis-server': { debianPackage: 'redis-server', service: 'redis-server' },
+  'redis-cli': { debianPackage: 'redis-tools' },
+  haproxy: { debianPackage: 'haproxy', service: 'haproxy' },
+}
+
+/**
+ * Finds programs on the PATH, installing the Debian packages of those that are missing where this process may. Answers their paths in the order
+ * asked for; throws an error that says what to run.
+ */
+export function ensurePrograms(...names) {
+  const missing = names.filter((name) => findProgram(name) === undefined)
+  if (missing.length > 0) install(missing)
+  return names.map((name) => {
+    const found = findProgram(name)
+    if (found !== undefined) return found
+    throw new SetupError(
+      `The Debian package ${PROGRAMS[name].debianPackage} has no program "${name}".`,
+    )
+  })
+}
+
+function install(names) {
+  const packages = names.map((name) => PROGRAMS[name].debianPackage)
+  const byHand = `apt-get update && apt-get install -y ${packages.join(' ')}`
   const isRoot = process.getuid?.() === 0
   if (!isRoot || findProgram('apt-get') === undefined) {
     const how = isRoot
-      ? `install the program "${name}" (on Debian: ${install})`
-      : `run: sudo sh -c '${install}'`
-    throw new SetupError(`The program "${name}" is needed and not on the PATH.\nPlease ${how}`)
+      ? `install what is missing; on Debian: ${byHand}`
+      : `run: sudo sh -c '${byHand}'`
+    throw new SetupError(`Needed and not on the PATH: ${names.join(', ')}.\nPlease ${how}`)
   }
-  say(`Installing ${name}: apt-get install ${debianPackage}`)
+  say(`Installing ${names.join(', ')}: apt-get install ${packages.join(' ')}`)
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  const failed = `Could not install ${name}; try it by hand: ${install}`
+  const failed = `Could not install ${names.join(', ')}; try it by hand: ${byHand}`
   run('apt-get', ['update'], { env, failed, quiet: true })
-  run('apt-get', ['install', '-y', debianPackage], { env, failed, quiet: true })
-  const installed = findProgram(name)
-  if (installed === undefined) {
-    throw new SetupError(`The Debian package ${debianPackage} has no program "${name}".`)
-  }
-  return installed
+  run('apt-get', ['install', '-y', ...packages], { env, failed, quiet: true })
+  for (const name of names) stopService(PROGRAMS[name].service)
+}
+
+/** Ends the service that Debian starts with an installation where it may: ours are private, on ports of their own, and end with who started them. */
+function stopService(service) {
+  if (service === undefined) return
+  const [command, args] = existsSync('/run/systemd/system')
+    ? ['systemctl', ['disable', '--now', service]]
+    : ['service', [service, 'stop']]
+  // In a container there is neither, and nothing was started.
+  spawnSync(command, args, { stdio: 'ignore' })
 }
 
 /** Runs a script's main function and exits with the code it answers; a SetupError is told without a stack. */
@@ -173,7 +201,9 @@ function modifiedAt(path) {
 }
 
 function findProgram(name) {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+  // Debian keeps servers where the PATH of ordinary users does not look.
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin']
+  for (const folder of folders) {
     const path = join(folder, name)
     try {
       accessSync(path, constants.X_OK)

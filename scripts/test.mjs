@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import {
   ensureBuild,
   ensureDependencies,
-  ensureProgram,
+  ensurePrograms,
   ensureTapPlugins,
   ensureTestBuild,
   packageProgram,
@@ -15,7 +15,7 @@ import {
 
 await runMain(() => {
   ensureDependencies()
-  ensureProgram('chromium', 'chromium')
+  ensurePrograms('chromium', 'redis-server', 'redis-cli', 'haproxy')
   ensureTapPlugins()
   ensureTestBuild()
   // The newcomer's test starts what `npm start` starts; compiled here, it is not compiled on that test's time.

@@ -26,6 +26,8 @@ export interface ReplicaOptions {
   /** Further servers without adapters: id to upstream URL. */
   readonly servers?: Readonly<Record<string, string>>
   readonly state?: object
+  /** `sessions.max_in_flight_per_session`; null for no limit. */
+  readonly inFlightLimit?: number | null
   readonly nodeArgs?: readonly string[]
   /** Makes `keptBytes` work. */
   readonly inspectable?: boolean
@@ -121,7 +123,8 @@ function configOf(options: ReplicaOptions, directory: string): object {
     storage: { root: join(directory, 'data'), max_size: '100Gi' },
     sessions: {
       max_active: 100_000,
-      max_in_flight_per_session: 1_000,
+      max_in_flight_per_session:
+        options.inFlightLimit === undefined ? 1_000 : options.inFlightLimit,
       idle_ttl_seconds: 3_600,
       max_total_session_size: '50Gi',
     },

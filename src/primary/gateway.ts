@@ -6,19 +6,39 @@ import type { Config } from '../shared/config/config.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import type { Log } from '../shared/log.ts'
 import { loadOrCreateSecret } from '../shared/signing.ts'
-import { localStoreOptions } from '../shared/state/local-options.ts'
+import { stateOptions } from '../shared/state/state-options.ts'
+import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { loadNative } from './listener/native.ts'
 import { Listener } from './listener/server.ts'
+import { Shutdown } from './shutdown.ts'
 import { Supervisor } from './supervisor.ts'
+
+/** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
+const SHARED_PRE_DRAIN_SECONDS = 5
 
 /** A replica that serves. */
 export interface Gateway {
   readonly port: number
   readonly workers: number
   readonly build: string
-  /** Stops accepting, finishes what runs within the limit, closes streams and ends every thread. Idempotent. */
-  stop(graceMs: number): Promise<void>
+  /** Stops as `core.pre_drain_seconds` and `core.shutdown_timeout_seconds` say (shutdown.ts). Idempotent. */
+  stop(): Promise<void>
+  /** Cuts a stop that runs short: what is in hand is given up. */
+  hurry(): void
+  /** Resolves when `unavailable_policy: exit` asks for the end of this replica. */
+  readonly storeLost: Promise<void>
+}
+
+/** The shared state can't be reached, and `unavailable_policy` is `exit`. */
+export class StoreLostError extends Error {
+  override readonly name = 'StoreLostError'
+
+  constructor() {
+    super(
+      'the shared state store can not be reached, and state_persistence.unavailable_policy is exit',
+    )
+  }
 }
 
 /** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. */
@@ -37,57 +57,99 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
   const { auth } = config.core
   const secret = auth.signingSecret ?? (auth.enabled ? auth.token : null)
+  const loss = new AbortController()
+  const storeLost = new Promise<void>((resolve) => {
+    loss.signal.addEventListener('abort', () => resolve(), { once: true })
+  })
   const supervisor = new Supervisor({
     config,
-    state: localStoreOptions(config),
+    state: stateOptions(config),
     workers,
     signingSecrets: [
       secret ?? (await loadOrCreateSecret(join(config.storage.root, 'state', 'signing-secret'))),
     ],
     fallbackBaseUrl: `http://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
+    onReport: ({ isAvailable }) => {
+      if (!isAvailable && config.statePersistence.unavailablePolicy === 'exit') loss.abort()
+    },
   })
-  let stopping = false
   let graceMs = 0
-  let stopped: Promise<void> | undefined
-  const stopServing = async (listener: Listener, limitMs: number): Promise<void> => {
-    const deadlineAtMs = Date.now() + limitMs
-    stopping = true
-    graceMs = limitMs
-    listener.stopListening()
-    // Connections close after the workers have answered what they had: they tell streams apart from calls.
-    await parts.stop(onStopError)
-    // Files, and the rest of answers to slow clients, go out from here, without a worker.
-    await listener.idle(Math.max(0, deadlineAtMs - Date.now()))
-    listener.close()
-  }
+  let shutdown: Shutdown | undefined
+  const rootProbe = createRootProbe(config, supervisor, log)
   try {
+    if (rootProbe !== undefined) {
+      // Stopped last, and announced first: others must not miss its file while they know of this replica.
+      parts.add('root probe', () => rootProbe.stop())
+      await rootProbe.announce()
+    }
     parts.add('state thread', () => supervisor.stopState())
     parts.add('workers', () => supervisor.stopWorkers(graceMs))
     await supervisor.start()
+    if (loss.signal.aborted) throw new StoreLostError()
+    rootProbe?.start()
     const health = new Health({
       config,
       isComplete: () => supervisor.isComplete,
-      isStopping: () => stopping,
+      isStopping: () => shutdown?.hasBegun === true,
       inventory: () => supervisor.store.inventory(),
+      sharedState: () => supervisor.report,
+      replicasElsewhere: () => rootProbe?.elsewhere ?? 0,
     })
     const listener = new Listener(native, config, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
       health: (probe) => health.answer(probe),
     })
     const port = await listener.listen(config.core.host, config.core.port)
+    const stop = new Shutdown({
+      listener,
+      preDrainMs: preDrainSeconds(config) * 1_000,
+      graceMs: config.core.shutdownTimeoutSeconds * 1_000,
+      closeStreams: () => supervisor.drainWorkers(),
+      endThreads: (limitMs) => {
+        graceMs = limitMs
+        return parts.stop(onStopError)
+      },
+      log,
+    })
+    shutdown = stop
     return {
       port,
       workers,
       build: native.build,
-      stop: (limitMs) => {
-        stopped ??= stopServing(listener, limitMs)
-        return stopped
-      },
+      stop: () => stop.run(),
+      hurry: () => stop.hurry(),
+      storeLost,
     }
   } catch (error) {
-    stopping = true
     await parts.stop(onStopError)
     throw error
   }
+}
+
+/** Only replicas that share a store can have roots that differ. */
+function createRootProbe(
+  { statePersistence, storage }: Config,
+  supervisor: Supervisor,
+  log: Log,
+): RootProbe | undefined {
+  if (statePersistence.type !== 'redis') return undefined
+  const { replicaId } = supervisor
+  const { root } = storage
+  return new RootProbe({
+    root,
+    replicaId,
+    replicas: () => supervisor.store.replicas,
+    onElsewhere: (others) =>
+      log.error(
+        { replicaId, others, root },
+        `replica ${replicaId} does not see the files of ${others.join(', ')} under ${root}: their storage.root is another directory or volume; mount the same one on every replica, else uploads and artifacts are missing wherever they were not made`,
+      ),
+    onTogether: () => log.warn({ replicaId, root }, 'all replicas use the same storage.root again'),
+    onError: (error) => log.error({ err: error, root }, 'storage.root can not be used'),
+  })
+}
+
+function preDrainSeconds({ core, statePersistence }: Config): number {
+  return core.preDrainSeconds ?? (statePersistence.type === 'redis' ? SHARED_PRE_DRAIN_SECONDS : 0)
 }

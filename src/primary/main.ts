@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** Process entry: arguments, configuration, signals and exit codes (0 fine, 2 bad configuration, 64 bad usage, 1 failed start). */
+/** Process entry: arguments, configuration, signals and exit codes (0 fine, 2 bad configuration, 64 bad usage, 69 shared state lost, 1 failed start). */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
@@ -10,24 +10,36 @@ import { printEffectiveConfig } from '../shared/config/print.ts'
 import { ConfigError } from '../shared/config/problems.ts'
 import { unbuiltFields } from '../shared/config/unbuilt-fields.ts'
 import { openLog } from '../shared/log.ts'
-import { startGateway } from './gateway.ts'
+import { stateOptions } from '../shared/state/state-options.ts'
+import type { Log } from '../shared/log.ts'
+import { runDoctor } from './doctor/doctor.ts'
+import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
+import { startGateway, StoreLostError } from './gateway.ts'
+import type { Gateway } from './gateway.ts'
 
 const USAGE = `remote-mcp-adapter: an MCP gateway that moves files between clients and remote MCP servers
 
 Usage
   remote-mcp-adapter [serve] [--config F] [--host H] [--port N] [--log-level L]
   remote-mcp-adapter check [--config F]    validates the configuration and prints the effective one, secrets masked
+  remote-mcp-adapter doctor [--config F]   tries Redis and the storage root that the configuration names, and says what to do
   remote-mcp-adapter --version
   remote-mcp-adapter --help
 
 The configuration file is --config, else $MCP_ADAPTER_CONFIG, else ./config.yaml, else /etc/remote-mcp-adapter/config.yaml.
-Exit codes: 0 done, 1 start failed, 2 configuration invalid, 64 wrong arguments.
+Exit codes: 0 done, 1 start failed or doctor found a problem, 2 configuration invalid, 64 wrong arguments,
+69 the shared state could not be reached while state_persistence.unavailable_policy is exit.
 `
+
+/** EX_UNAVAILABLE of sysexits.h. */
+const STORE_LOST = 69
 
 const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
 
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
+
 interface Arguments {
-  readonly command: 'serve' | 'check' | 'help' | 'version'
+  readonly command: 'serve' | 'check' | 'doctor' | 'help' | 'version'
   readonly config: string | undefined
   readonly host: string | undefined
   readonly port: number | undefined
@@ -58,12 +70,17 @@ async function main(): Promise<void> {
       case 'check':
         check(args)
         return
+      case 'doctor':
+        process.exitCode = await runDoctor(load(args), (line) => process.stdout.write(`${line}\n`))
+        return
       case 'serve':
         await serve(args)
     }
   } catch (error) {
     if (error instanceof UsageError) fail(64, `${error.message}\n\n${USAGE}`)
     else if (error instanceof ConfigError) fail(2, `${error.message}\n`)
+    else if (error instanceof StoreLostError)
+      fail(STORE_LOST, `remote-mcp-adapter: ${error.message}\n`)
     else fail(1, `remote-mcp-adapter: ${error instanceof Error ? error.message : String(error)}\n`)
   }
 }
@@ -79,7 +96,7 @@ function readArguments(argv: readonly string[]): Arguments {
   if (rest.length > 0) throw new UsageError(`unexpected argument: ${rest[0] ?? ''}`)
   if (values.help === true) return { ...NO_ARGUMENTS, command: 'help' }
   if (values.version === true) return { ...NO_ARGUMENTS, command: 'version' }
-  if (command !== 'serve' && command !== 'check')
+  if (command !== 'serve' && command !== 'check' && command !== 'doctor')
     throw new UsageError(`unknown command: ${command}`)
   const port = values.port === undefined ? undefined : Number(values.port)
   if (port !== undefined && (!Number.isInteger(port) || port < 0 || port > 65_535)) {
@@ -122,12 +139,16 @@ function load(args: Arguments): LoadedConfig {
 
 function check(args: Arguments): void {
   const loaded = load(args)
+  // Reads the files that the configuration names.
+  stateOptions(loaded.config)
   process.stdout.write(printEffectiveConfig(loaded))
   const unbuilt = unbuiltFields(loaded)
   if (unbuilt.length > 0)
     process.stderr.write(
       `warning: accepted, but without effect in this version: ${unbuilt.join(', ')}\n`,
     )
+  for (const { subject, text } of configRisks(loaded))
+    process.stderr.write(`warning: ${subject}: ${text}\n`)
 }
 
 async function serve(args: Arguments): Promise<void> {
@@ -150,6 +171,7 @@ async function serve(args: Arguments): Promise<void> {
       { fields: unbuilt },
       'configuration fields accepted, but without effect in this version',
     )
+  await logRisks(loaded, log)
   const gateway = await startGateway(config, log)
   log.info(
     {
@@ -160,17 +182,48 @@ async function serve(args: Arguments): Promise<void> {
     },
     'listening',
   )
+  // Before it is told that we listen: who hears that may send a signal at once.
+  stopOnSignal(gateway, log)
   // On standard output, whatever the log level: what starts us may wait for it.
   process.stdout.write(`remote-mcp-adapter listening on ${config.core.host}:${gateway.port}\n`)
+  stopWhenLost(gateway, log)
+  await logRedisRisks(loaded, log)
+}
+
+/** As `unavailable_policy: exit` asks. A signal that came before decides about the exit code. */
+function stopWhenLost(gateway: Gateway, log: Log): void {
+  void gateway.storeLost.then(async () => {
+    log.error({}, 'stopping, because the shared state can not be reached')
+    await gateway.stop().catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
+    process.exit(STORE_LOST)
+  })
+}
+
+/** The first signal has it stop, the second has it hurry, and the third ends it as if nobody listened. */
+function stopOnSignal(gateway: Gateway, log: Log): void {
+  const hurry = (signal: NodeJS.Signals): void => {
+    log.warn({ signal }, 'stopping at once')
+    unlisten(hurry)
+    gateway.hurry()
+  }
   const stop = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping')
-    gateway.stop(config.core.shutdownTimeoutSeconds * 1_000).then(
+    unlisten(stop)
+    listen(hurry)
+    gateway.stop().then(
       () => process.exit(0),
       (error: unknown) => fail(1, `remote-mcp-adapter: ${String(error)}\n`),
     )
   }
-  process.once('SIGTERM', stop)
-  process.once('SIGINT', stop)
+  listen(stop)
+}
+
+function listen(listener: (signal: NodeJS.Signals) => void): void {
+  for (const name of STOP_SIGNALS) process.on(name, listener)
+}
+
+function unlisten(listener: (signal: NodeJS.Signals) => void): void {
+  for (const name of STOP_SIGNALS) process.off(name, listener)
 }
 
 function packageVersion(): string {

@@ -15,10 +15,10 @@ import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
-import { clearUp } from './maintenance/start-up.ts'
-import { Sweeper } from './maintenance/sweeper.ts'
+import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
+import { StreamHolder } from './stream/stream-holder.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
@@ -46,10 +46,11 @@ export class WorkerRuntime {
   readonly #services: AdapterServices
   readonly #registry: SessionRegistry
   readonly #handshake: Handshake
+  readonly #streams: StreamHolder
   readonly #servers: readonly ServerRuntime[]
   readonly #uploads: UploadEndpoint
   readonly #downloads: DownloadEndpoint
-  readonly #sweeper: Sweeper
+  readonly #upkeep: Upkeep
   #isStopping = false
   #settleStopped: (outcome: Promise<void>) => void = () => {}
   #whenIdle: (() => void) | undefined
@@ -89,6 +90,15 @@ export class WorkerRuntime {
       replicaId: options.replicaId,
       log,
     })
+    this.#streams = new StreamHolder({
+      store,
+      replicaId: options.replicaId,
+      placement: { index: options.index, workers: options.workers },
+      upstreamOf: (serverId) => upstreams.get(serverId),
+      maxEventBytes: config.core.maxResponseMessageBytes,
+      log,
+    })
+    store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
     this.#servers = [...upstreams.values()].map(({ server, upstream }) => ({
       server,
       upstream,
@@ -99,6 +109,7 @@ export class WorkerRuntime {
         upstream,
         registry: this.#registry,
         handshake: this.#handshake,
+        streams: this.#streams,
         fallbackBaseUrl: options.fallbackBaseUrl,
       }),
     }))
@@ -119,7 +130,20 @@ export class WorkerRuntime {
       onRefused: (server, error) =>
         log.debug({ server, code: error.code, err: error.cause }, 'download refused'),
     })
-    this.#sweeper = this.#createSweeper()
+    this.#upkeep = new Upkeep({
+      ...this.#services,
+      store,
+      replicaId: options.replicaId,
+      log,
+      maintains: options.maintains,
+      busySessions: () => [
+        ...this.#registry.busyLeases(),
+        ...this.#uploads.activeSessions().map((key) => ({ key, callLeases: [] })),
+      ],
+      endUpstream: async (records) => {
+        await Promise.all(records.map((record) => this.#handshake.endUpstream(record, [])))
+      },
+    })
   }
 
   /** Resolves when requests can be taken. On the replica's first start, one worker clears up after dead processes before. */
@@ -131,10 +155,10 @@ export class WorkerRuntime {
       await Promise.all(this.#servers.map(({ upstream }) => upstream.close()))
     })
     this.#stops.add('sessions', () => this.#registry.stop())
-    if (!options.maintains) return
-    this.#stops.add('sweeper', () => this.#sweeper.stop())
-    if (options.firstStart) await this.#clearUp()
-    this.#sweeper.start()
+    this.#stops.add('streams', () => this.#streams.handOver())
+    this.#streams.start({ isReplacement: !options.firstStart })
+    this.#stops.add('upkeep', () => this.#upkeep.stop())
+    await this.#upkeep.start(options.firstStart)
   }
 
   /** Takes a frame from the primary. */
@@ -142,6 +166,9 @@ export class WorkerRuntime {
     switch (frame[0]) {
       case 'request.head':
         this.#open(frame)
+        return
+      case 'control.drain':
+        this.#closeStreams()
         return
       case 'control.stop':
         if (!this.#isStopping) this.#settleStopped(this.#stop(frame[1]))
@@ -210,9 +237,15 @@ export class WorkerRuntime {
     }
   }
 
+  /** Long-lived streams end, those that are opened from here on too; everything else is served. */
+  #closeStreams(): void {
+    void this.#streams.handOver()
+    for (const { endpoint } of this.#servers) endpoint.closeStreams()
+  }
+
   async #stop(graceMs: number): Promise<void> {
     this.#isStopping = true
-    for (const { endpoint } of this.#servers) endpoint.closeStreams()
+    this.#closeStreams()
     if (this.#exchanges.size > 0) {
       let limit: NodeJS.Timeout | undefined
       await new Promise<void>((resolve) => {
@@ -225,32 +258,6 @@ export class WorkerRuntime {
     await this.#stops.stop((part, error) =>
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
-  }
-
-  /** What a crash may have left: open reservations, half-written files, files without a record, or records lost while files stayed. */
-  async #clearUp(): Promise<void> {
-    const report = await clearUp({ ...this.#services, sweeper: this.#sweeper })
-    if (report.outcome === 'done' && report.sessions > 0)
-      this.#parts.log.info(report, 'state was rebuilt from the files')
-  }
-
-  #createSweeper(): Sweeper {
-    const { store, files, config } = this.#services
-    const { log } = this.#parts
-    return new Sweeper({
-      store,
-      files,
-      intervalMs: milliseconds(config.core.cleanupIntervalSeconds),
-      orphans: {
-        enabled: config.storage.orphanSweeperEnabled,
-        graceMs: config.storage.orphanSweeperGraceSeconds * 1_000,
-      },
-      aliveSessions: () => [...this.#registry.busyKeys(), ...this.#uploads.activeSessions()],
-      onSessionsEnded: async (records) => {
-        await Promise.all(records.map((record) => this.#handshake.endUpstream(record, [])))
-      },
-      onError: (error) => log.warn({ err: error }, 'maintenance failed in part'),
-    })
   }
 }
 

@@ -12,6 +12,8 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   piscina: ['worker/files/digest-pool.ts'],
   '@fastify/busboy': ['worker/files/receive-body.ts'],
   libsql: ['shared/state/sql-database.ts'],
+  ioredis: ['shared/state/redis/'],
+  msgpackr: ['shared/state/redis/record-codec.ts'],
   zod: ['shared/config/'],
   yaml: ['shared/config/'],
   pino: ['shared/log.ts'],

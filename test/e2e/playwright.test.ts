@@ -1,13 +1,10 @@
 /** The whole way with a real browser: official SDK client, adapter, real Playwright MCP server, headless Chromium. */
-import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
@@ -16,8 +13,8 @@ import t from 'tap'
 
 import { eventually } from '../support/eventually.ts'
 import { startReplica } from '../support/replica.ts'
+import { playwrightServer, startPlaywright } from '../support/upstreams/playwright.ts'
 
-const CLI = fileURLToPath(new URL('../../../node_modules/@playwright/mcp/cli.js', import.meta.url))
 const FILE_NAME = 'Übersicht – 報告 №1.bin'
 
 /** Shows what the page's file input got: name, size and SHA-256. */
@@ -44,37 +41,18 @@ await new Promise<void>((resolve) => {
 // A listening TCP server has an address of this type.
 const pageUrl = `http://127.0.0.1:${(page.address() as AddressInfo).port}/`
 
-const { url: browserUrl, child: browser } = await startPlaywright(workspace)
+const browser = await startPlaywright(workspace)
 const replica = await startReplica({
   config: {
     core: { allow_artifacts_download: true },
     storage: { root: join(workspace, 'shared') },
-    servers: [
-      {
-        id: 'playwright',
-        mount_path: '/mcp/playwright',
-        upstream: { url: browserUrl, workspace_root: workspace },
-        adapters: [
-          { type: 'upload_consumer', tools: ['browser_file_upload'], file_path_argument: 'paths' },
-          {
-            type: 'artifact_producer',
-            tools: ['browser_take_screenshot', 'browser_pdf_save'],
-            output_path_argument: 'filename',
-            output_locator: { mode: 'regex' },
-          },
-        ],
-      },
-    ],
+    servers: [playwrightServer(browser.url, workspace)],
   },
 })
 t.teardown(async () => {
   if (!t.passing()) t.comment(replica.logs())
   await replica.stop()
-  const gone = new Promise((resolve) => {
-    browser.once('exit', resolve)
-  })
-  browser.kill('SIGTERM')
-  await gone
+  await browser.stop()
   page.close()
   await rm(workspace, { recursive: true, force: true, maxRetries: 5 })
 })
@@ -185,40 +163,4 @@ async function call(client: Client, name: string, args: Record<string, unknown>)
 function artifactOf(result: { _meta?: Record<string, unknown> | undefined }) {
   // What the adapter documents for `_meta.artifact`.
   return result._meta?.['artifact'] as { artifact_uri: string; download_url: string } | undefined
-}
-
-async function startPlaywright(cwd: string): Promise<{ url: string; child: ChildProcess }> {
-  const executable = process.env['CHROMIUM'] ?? '/usr/bin/chromium'
-  const child = spawn(
-    process.execPath,
-    [
-      CLI,
-      '--headless',
-      '--isolated',
-      '--no-sandbox',
-      '--caps',
-      'pdf',
-      '--executable-path',
-      executable,
-      '--host',
-      '127.0.0.1',
-      '--port',
-      '0',
-    ],
-    { cwd, stdio: ['ignore', 'pipe', 'pipe'] },
-  )
-  let output = ''
-  const take = (chunk: Buffer): void => {
-    output += chunk.toString('utf8')
-  }
-  child.stdout.on('data', take)
-  child.stderr.on('data', take)
-  const port = (): string | undefined =>
-    /http:\/\/(?:127\.0\.0\.1|localhost):(\d+)/.exec(output)?.[1]
-  await eventually('Playwright listens', () => {
-    if (child.exitCode !== null) throw new Error(`Playwright ended:\n${output}`)
-    return port() !== undefined
-  })
-  // The name that it accepts in Host headers.
-  return { url: `http://localhost:${port()}/mcp`, child }
 }

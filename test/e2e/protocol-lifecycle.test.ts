@@ -139,6 +139,7 @@ t.test('limits', async (t) => {
       const before = new Set(upstream.sessions)
       const refused = await initialize(url)
       t.equal(refused.status, 429)
+      t.ok(Number(refused.headers['retry-after']) >= 1, 'it says when to try again')
       t.equal(refused.headers['mcp-session-id'], undefined)
       t.match(refused.json(), { id: 'init', error: { code: 1429, message: /max_active/ } })
       await eventually(

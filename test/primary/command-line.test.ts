@@ -1,7 +1,7 @@
-/** The command line: what it prints, how it exits, and how it stops. */
+/** The command line: what it prints, and how it exits. */
 import { spawn } from 'node:child_process'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,8 +9,7 @@ import t from 'tap'
 import { stringify } from 'yaml'
 
 import { eventually, within } from '../support/eventually.ts'
-import { FileRig, INITIALIZE } from '../support/file-rig.ts'
-import { HOST, mcpPost, pathOf, RawConnection, sized } from '../support/raw-http.ts'
+import { FileRig } from '../support/file-rig.ts'
 
 t.setTimeout(60_000)
 
@@ -43,14 +42,6 @@ async function run(
     20_000,
   ).finally(() => child.kill('SIGKILL'))
   return { code, out, err }
-}
-
-/** Whether a connection of its own is refused; an HTTP client might use one that is open. */
-function isRefused(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => resolve(false))
-    socket.on('error', () => resolve(true)).on('connect', () => socket.destroy())
-  })
 }
 
 async function configFile(name: string, config: object): Promise<string> {
@@ -189,35 +180,6 @@ t.test('a start that fails exits 1 with the reason in one line', async (t) => {
   await second.stop()
 })
 
-t.test('SIGTERM: what runs is finished, nothing new begins, and the exit code is 0', async (t) => {
-  const rig = await FileRig.start({ core: { workers: 2 } })
-  const session = await rig.openSession()
-  const before = rig.upstream.calls.length
-  const running = rig.call(session, 'slow', { ms: 1_500 })
-  await eventually('the call is under way', () => rig.upstream.calls.length > before)
-  const stream = new RawConnection(rig.port)
-  stream.send(
-    `GET /mcp/files HTTP/1.1\r\n${HOST}Accept: text/event-stream\r\nMcp-Session-Id: ${session}\r\n\r\n`,
-  )
-  await eventually('a stream is open', () => stream.text.includes('200 OK'))
-  const open = new RawConnection(rig.port).send(`GET /readyz HTTP/1.1\r\n${HOST}\r\n`)
-  t.match(await open.response(), { status: 200, body: /ok/ })
-  const stopped = rig.replica.stop()
-  await eventually('new connections are refused', () => isRefused(rig.port))
-  open.send(`GET /readyz HTTP/1.1\r\n${HOST}\r\n`)
-  await eventually('open ones are answered', () => open.responses().length === 2)
-  t.match(open.responses()[1], { status: 503 }, 'with what a load balancer needs to know')
-  open.send(mcpPost(sized(INITIALIZE), INITIALIZE))
-  await eventually('open ones are answered', () => open.responses().length === 3)
-  const [, , refused] = open.responses()
-  t.match(refused, { status: 503, body: /ADAPTER_STOPPING/ })
-  t.equal(refused?.headers.get('retry-after'), '1')
-  await eventually('the standing stream is ended properly', () => stream.responses().length === 1)
-  t.match(await running, { status: 200, text: /Waited/ }, 'the call is answered')
-  t.equal(await stopped, 0)
-  await rig.upstream.stop()
-})
-
 t.test('SIGINT does the same as SIGTERM', async (t) => {
   const path = await configFile('signals.yaml', good)
   const child = spawn(process.execPath, [MAIN, '--config', path, '--port', '0'], { cwd: directory })
@@ -230,41 +192,3 @@ t.test('SIGINT does the same as SIGTERM', async (t) => {
   child.kill('SIGINT')
   t.equal(await within('it ends', exited), 0)
 })
-
-t.test('a download that runs is finished before the process ends', async (t) => {
-  const rig = await FileRig.start()
-  const session = await rig.openSession()
-  const size = 15_000_000 // more than the buffers on the way hold
-  const args = { filename: 'big.txt', content: 'x'.repeat(size) }
-  const report = await rig.call(session, 'write_report', args)
-  const url = /"download_url":"([^"]+)"/.exec(report.text)?.[1] ?? ''
-  const download = new RawConnection(rig.port).send(`GET ${pathOf(url)} HTTP/1.1\r\n${HOST}\r\n`)
-  await eventually('it has begun', () => download.receivedBytes > 0)
-  download.socket.pause()
-  const stopped = rig.replica.stop()
-  await eventually('new connections are refused', () => isRefused(rig.port))
-  t.ok(download.receivedBytes < size, 'it is not over yet')
-  download.socket.resume()
-  await download.closed()
-  t.equal((await download.response()).body.length, size)
-  t.equal(await stopped, 0)
-  await rig.upstream.stop()
-})
-
-t.test(
-  'a call that does not end in time is cut with an error when the process stops',
-  async (t) => {
-    const rig = await FileRig.start({ core: { shutdown_timeout_seconds: 1 } })
-    const session = await rig.openSession()
-    const before = rig.upstream.calls.length
-    const running = rig.call(session, 'slow', { ms: 4_000 }).catch((error: unknown) => error)
-    await eventually('the call is under way', () => rig.upstream.calls.length > before)
-    const startedAtMs = Date.now()
-    const code = await rig.replica.stop()
-    const took = Date.now() - startedAtMs
-    t.equal(code, 0)
-    t.ok(took > 900 && took < 5_000, `it ended after ${took} ms`)
-    t.ok(await running, 'the client heard')
-    await rig.upstream.stop()
-  },
-)

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { startReplica, type Replica } from './replica.ts'
-import { startFileServer, type FileServer } from './upstreams/file-server.ts'
+import { fileServerSection, startFileServer, type FileServer } from './upstreams/file-server.ts'
 
 /** Headers that a well-behaved MCP client sends with a POST. */
 export const MCP_HEADERS = {
@@ -197,26 +197,6 @@ function rigConfig(
   return {
     core: { allow_artifacts_download: true, ...core },
     ...sections,
-    servers: [
-      {
-        id: 'files',
-        mount_path: '/mcp/files',
-        upstream: { url: upstreamUrl, workspace_root: workspace },
-        adapters: [
-          {
-            type: 'upload_consumer',
-            tools: ['read_file'],
-            file_path_argument: 'path',
-          },
-          {
-            type: 'artifact_producer',
-            tools: ['write_report', 'symlink_output'],
-            output_path_argument: 'filename',
-            output_locator: { mode: 'regex' },
-          },
-        ],
-        ...server,
-      },
-    ],
+    servers: [{ ...fileServerSection(upstreamUrl, workspace), ...server }],
   }
 }

@@ -19,6 +19,8 @@ export interface Replica {
   readonly root: string
   /** What it wrote on both outputs so far. */
   logs(): string
+  /** Resolves with the exit code when it has ended, whoever ended it. */
+  readonly ended: Promise<number | null>
   /** SIGTERM; resolves with the exit code. Removes the working directory when it was ours. */
   stop(): Promise<number | null>
   /** SIGKILL; resolves when it is gone. Keeps the working directory, to start again from. */
@@ -77,6 +79,7 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     pid: child.pid ?? -1,
     root,
     logs: () => output,
+    ended: exited,
     stop: async () => {
       child.kill('SIGTERM')
       const code = await within('the adapter stops', exited, 30_000).catch((error: unknown) => {

@@ -14,6 +14,14 @@ const QUIET_MS = 250
 const LIMIT_MS = 3_000
 const MAX_DROPPED_BYTES = 67_108_864
 
+/** An unread body up to this size is taken in and dropped, so that the client gets to read the answer on a connection that stays good. */
+const MAX_DRAINED_BYTES = 16_777_216
+
+/** Whether a body that nobody wants is small enough to be taken in and dropped; -1 stands for an unknown length. */
+export function canDrain(contentLength: number): boolean {
+  return contentLength >= 0 && contentLength <= MAX_DRAINED_BYTES
+}
+
 /** See the file comment. Owns the response from its creation on; whoever has registered the response's callbacks passes on what they hear. */
 export class LingeringAnswer {
   readonly #res: HttpResponse

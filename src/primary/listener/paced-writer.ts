@@ -31,6 +31,8 @@ export class PacedWriter {
   readonly #flow: WriterFlow
   /** Whether uWebSockets.js may be holding bytes: known only by the outcome of the next write. */
   #behind = false
+  /** Whether what it may be holding had its chance to go, the connection being able to take more. */
+  #flushed = false
   #paused = false
   #backlog: Uint8Array[] = []
   #backlogBytes = 0
@@ -58,8 +60,7 @@ export class PacedWriter {
       sent = this.#res.write(piece)
     })
     if (sent) return
-    this.#behind = true
-    this.#pause()
+    this.#fallBehind()
   }
 
   /** To be called whenever the connection can take more. */
@@ -70,13 +71,19 @@ export class PacedWriter {
     }
     // What uWebSockets.js holds goes out when it is called, even with nothing to add.
     this.#res.cork(() => {})
+    this.#flushed = true
     this.#resume()
+    this.#whenSent?.()
   }
 
-  /** Calls back, perhaps at once, when nothing is held here any more. What uWebSockets.js holds then goes out by itself once the response is ended. */
+  /** Calls back, perhaps at once, when nothing is held any more, here or in uWebSockets.js: then the connection may be closed. */
   whenSent(callback: () => void): void {
-    if (this.#backlog.length === 0) callback()
-    else this.#whenSent = callback
+    this.#whenSent = callback
+    if (this.#isSent) callback()
+  }
+
+  get #isSent(): boolean {
+    return this.#backlog.length === 0 && (!this.#behind || this.#flushed)
   }
 
   #hold(piece: Uint8Array): void {
@@ -88,10 +95,17 @@ export class PacedWriter {
   }
 
   #push(): void {
-    this.#behind = !this.#sendBacklog()
-    if (this.#behind) this.#pause()
-    else this.#resume()
-    if (this.#backlog.length === 0) this.#whenSent?.()
+    if (this.#sendBacklog()) {
+      this.#behind = false
+      this.#resume()
+    } else this.#fallBehind()
+    if (this.#isSent) this.#whenSent?.()
+  }
+
+  #fallBehind(): void {
+    this.#behind = true
+    this.#flushed = false
+    this.#pause()
   }
 
   /** Whether all of it was sent, and nothing is held anywhere. */

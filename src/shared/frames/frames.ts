@@ -38,7 +38,9 @@ export type ToWorkerFrame =
   | readonly [kind: 'flow.resume', requestId: number]
   /** This many bytes of `response.body` have arrived: they do not count as under way any more. */
   | readonly [kind: 'flow.acknowledge', requestId: number, bytes: number]
-  /** Finish what runs within `graceMs`, close streams, then exit. */
+  /** Close long-lived streams, so that their clients go elsewhere; requests still come. */
+  | readonly [kind: 'control.drain']
+  /** Finish what runs within `graceMs`, then exit. */
   | readonly [kind: 'control.stop', graceMs: number]
 
 /**

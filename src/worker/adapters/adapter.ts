@@ -43,9 +43,10 @@ export interface FinishedCall {
   readonly artifactsChanged: boolean
 }
 
-/** An adapter's answer to a call: go on with changed params, or stop with this tool result (`isError`). */
+/** An adapter's answer to a call: go on with changed params, with or without a look at the result, or stop with this tool result (`isError`). */
 export type Preparation =
   | { readonly kind: 'call'; readonly call: PreparedCall }
+  | { readonly kind: 'params'; readonly params: JsonObject }
   | { readonly kind: 'result'; readonly result: JsonObject }
 
 /** A `CallToolResult` that tells the model what went wrong and what to do. */

@@ -1,18 +1,20 @@
 /** Makes artifacts of files: room in the store, bytes in the item's directory, the record committed, and whatever fails undone. */
-import { readdir, rename, rm, stat } from 'node:fs/promises'
-import { extname, join } from 'node:path'
+import { rm } from 'node:fs/promises'
+import { extname } from 'node:path'
 
 import type { ArtifactProducerConfig } from '../../shared/config/config.ts'
+import { UnsafePathError } from '../../shared/files/layout.ts'
 import {
-  extensionFor,
   mimeTypeOf,
   sanitizeFilename,
   SNIFF_BYTES,
+  withExtension,
+  withMimeExtension,
 } from '../../shared/files/names.ts'
-import { UnsafePathError } from '../../shared/files/file-store.ts'
 import { mintArtifactId, type ArtifactId } from '../../shared/ids.ts'
 import type { ArtifactRecord, FileRef } from '../../shared/state/records.ts'
 import type { ArtifactCommitted } from '../../shared/state/store.ts'
+import type { KeptFile } from '../files/item-task.ts'
 import type { CallContext } from './adapter.ts'
 import type { EmbeddedFile } from './embedded-content.ts'
 import type { OpenSource } from './source-area.ts'
@@ -46,7 +48,7 @@ export class ArtifactKeeper {
 
   /** Allocates an artifact and its directory. `wantedName` null makes a name of the id. */
   async allocate(wantedName: string | null): Promise<PendingArtifact> {
-    const { store, files } = this.#context.services
+    const { store, files, digests } = this.#context.services
     const artifactId = mintArtifactId()
     const fallback = `artifact-${artifactId}`
     const filename = wantedName === null ? fallback : sanitizeFilename(wantedName, fallback)
@@ -60,7 +62,7 @@ export class ArtifactKeeper {
     if (outcome === 'session_gone') throw new ToolRefusal(SESSION_GONE)
     if (outcome === 'at_capacity') throw new ToolRefusal(this.#atCapacity())
     try {
-      const directory = await files.createItemDir(ref)
+      const directory = await digests.items.create(files, ref)
       const path = files.itemPath(ref, filename)
       return { artifactId, ref, filename, isNameChosen: filename !== fallback, directory, path }
     } catch (error) {
@@ -77,10 +79,18 @@ export class ArtifactKeeper {
 
   /** Keeps a file that the tool wrote into the item's directory under the allocated name, or under a name of its own; undefined when there is none. */
   async keepInPlace(pending: PendingArtifact): Promise<ArtifactRecord | undefined> {
+    const { files, digests } = this.#context.services
     return this.#undoing(pending, async () => {
-      const name = await nameInDirectory(pending)
-      if (name === undefined) return undefined
-      return this.#commitInPlace(pending, name)
+      const kept = await digests.items
+        .keep(files, pending.ref, pending.filename)
+        .catch((error: unknown) => {
+          if (!(error instanceof UnsafePathError)) throw error
+          throw new ToolRefusal(
+            `The tool ${this.#toolName} ran, but what it left at its output path is a symbolic link or no regular file, so it was removed.`,
+            { cause: error },
+          )
+        })
+      return kept && this.#commit(pending, kept)
     })
   }
 
@@ -95,6 +105,7 @@ export class ArtifactKeeper {
       const filename = withMimeExtension(sanitizeFilename(wanted, pending.filename), mimeType)
       const target = this.#context.services.files.itemPath(pending.ref, filename)
       const copied = await this.#copyWithinQuota(source, target)
+      await this.#sync(pending)
       return this.#commit(pending, { filename, mimeType, ...copied })
     })
   }
@@ -115,39 +126,20 @@ export class ArtifactKeeper {
       } finally {
         await reservation.release()
       }
-      return this.#commit(pending, { filename, mimeType, ...(await digests.digestFile(path)) })
+      const digest = await digests.digestFile(path)
+      await this.#sync(pending)
+      return this.#commit(pending, { filename, mimeType, ...digest })
     })
-  }
-
-  async #commitInPlace(pending: PendingArtifact, name: string): Promise<ArtifactRecord> {
-    const { files, digests } = this.#context.services
-    const item = await files.openItem(pending.ref, name).catch((error: unknown) => {
-      if (!(error instanceof UnsafePathError)) throw error
-      throw new ToolRefusal(
-        `The tool ${this.#toolName} ran, but what it left at its output path is a symbolic link or no regular file, so it was removed.`,
-        { cause: error },
-      )
-    })
-    let head: Uint8Array
-    try {
-      head = await readHead(item)
-    } finally {
-      await item.handle.close()
-    }
-    const mimeType = mimeTypeOf(name, head)
-    const filename = withMimeExtension(sanitizeFilename(name, pending.filename), mimeType)
-    const path = files.itemPath(pending.ref, filename)
-    if (filename !== name) await rename(join(pending.directory, name), path)
-    return this.#commit(pending, { filename, mimeType, ...(await digests.digestFile(path)) })
   }
 
   async #commit(
     pending: PendingArtifact,
-    final: { filename: string; mimeType: string; sizeBytes: number; sha256: string },
+    { filename, mimeType, sizeBytes, sha256 }: KeptFile,
   ): Promise<ArtifactRecord> {
     const { store } = this.#context.services
+    const final = { filename, mimeType, sizeBytes, sha256 }
     const outcome = await store.commitArtifact(this.#context.key, pending.artifactId, final)
-    if (!outcome.ok) throw new ToolRefusal(this.#refused(outcome.reason, final.sizeBytes))
+    if (!outcome.ok) throw new ToolRefusal(this.#refused(outcome.reason, sizeBytes))
     await this.#removeEvicted(outcome.evicted)
     return outcome.artifact
   }
@@ -187,6 +179,12 @@ export class ArtifactKeeper {
     const { files } = this.#context.services
     for (const { id } of evicted) this.evictedIds.add(id)
     await Promise.allSettled(evicted.map((ref) => files.removeItem(ref)))
+  }
+
+  /** For what was published by this process; `keep` syncs by itself. */
+  async #sync(pending: PendingArtifact): Promise<void> {
+    const { files, digests } = this.#context.services
+    await digests.items.sync(files, pending.ref)
   }
 
   async #write(path: string, bytes: Uint8Array): Promise<void> {
@@ -238,39 +236,8 @@ const REFUSED = {
 } as const
 const SESSION_GONE = 'The session has ended; start a new one.'
 
-/** The allocated name when something is there, else the youngest file beside it: some tools append an extension of their own. */
-async function nameInDirectory(pending: PendingArtifact): Promise<string | undefined> {
-  const entries = await readdir(pending.directory, { withFileTypes: true }).catch(ignoreMissing)
-  if (entries === undefined) return undefined
-  const own = entries.find((entry) => entry.name === pending.filename)
-  if (own !== undefined && !own.isDirectory()) return own.name
-  const stem = pending.filename.slice(0, pending.filename.length - extname(pending.filename).length)
-  const others = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('.'))
-  const found = await Promise.all(
-    others.map(async ({ name }) => {
-      const stats = await stat(join(pending.directory, name)).catch(ignoreMissing)
-      return { name, sameStem: name.startsWith(stem), mtimeMs: stats?.mtimeMs ?? 0 }
-    }),
-  )
-  found.sort((a, b) => Number(b.sameStem) - Number(a.sameStem) || b.mtimeMs - a.mtimeMs)
-  return found[0]?.name
-}
-
 async function readHead(file: Pick<OpenSource, 'handle'>): Promise<Uint8Array> {
   const buffer = new Uint8Array(SNIFF_BYTES)
   const { bytesRead } = await file.handle.read(buffer, 0, SNIFF_BYTES, 0)
   return buffer.subarray(0, bytesRead)
-}
-
-function withExtension(filename: string, extension: string): string {
-  return extname(filename) === '' ? sanitizeFilename(filename + extension, filename) : filename
-}
-
-function withMimeExtension(filename: string, mimeType: string): string {
-  return withExtension(filename, extensionFor(mimeType))
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
-  throw error
 }

@@ -6,7 +6,7 @@ import { constants } from 'node:fs'
 import { lstat, open, readlink, realpath, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path'
 
-import { isTempName } from '../../shared/files/file-store.ts'
+import { isTempName } from '../../shared/files/layout.ts'
 import type { CallContext } from './adapter.ts'
 
 /** A regular file that may be read; whoever holds it closes the handle. */

@@ -1,5 +1,4 @@
 /** Puts the adapters of a tool together: uploads in, artifacts out. */
-import type { ServerConfig } from '../../shared/config/config.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { consumerOf, producerOf } from '../catalogue/offered.ts'
 import { toolError, type CallContext, type Preparation } from './adapter.ts'
@@ -7,11 +6,6 @@ import { ArtifactProduction } from './artifact-producer.ts'
 import { isJsonObject } from './dot-path.ts'
 import { ToolRefusal } from './tool-refusal.ts'
 import { resolveUploads } from './upload-consumer.ts'
-
-/** True when an adapter is configured for the tool, so that its calls and results have to be parsed. */
-export function isWrapped(server: ServerConfig, toolName: string): boolean {
-  return server.adapters.some((adapter) => adapter.tools.includes(toolName))
-}
 
 /**
  * Prepares a `tools/call` for the tool's adapters; undefined when none applies and the call passes through as it is. `params` are not changed.
@@ -44,17 +38,9 @@ export async function prepareToolCall(
       }
     }
     if (consumer === undefined) return undefined
-    return { kind: 'call', call: passing({ ...params, arguments: args }) }
+    return { kind: 'params', params: { ...params, arguments: args } }
   } catch (error) {
     if (error instanceof ToolRefusal) return { kind: 'result', result: toolError(error.message) }
     throw error
-  }
-}
-
-function passing(params: JsonObject) {
-  return {
-    params,
-    finish: async (result: JsonObject) => ({ result, artifactsChanged: false }),
-    abandon: async () => {},
   }
 }

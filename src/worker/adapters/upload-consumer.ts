@@ -143,11 +143,11 @@ async function existingPath(
   consumer: UploadConsumerConfig,
   upload: UploadRecord,
 ): Promise<string> {
-  const { files } = context.services
-  const ref: FileRef = { ...context.key, kind: 'uploads', id: upload.uploadId }
+  const { files, digests } = context.services
+  const { serverId, sessionId } = context.key
+  const ref: FileRef = { serverId, sessionId, kind: 'uploads', id: upload.uploadId }
   try {
-    const item = await files.openItem(ref, upload.filename)
-    await item.handle.close()
+    await digests.items.check(files, ref, upload.filename)
   } catch (error) {
     const message = `The file of the upload "${upload.filename}" is missing in storage. Upload the file again.`
     throw refusal(context, consumer, message, error)

@@ -6,7 +6,13 @@ import type {
   UploadConsumerConfig,
 } from '../../shared/config/config.ts'
 
+interface AdaptersByTool {
+  readonly consumers: ReadonlyMap<string, UploadConsumerConfig>
+  readonly producers: ReadonlyMap<string, ArtifactProducerConfig>
+}
+
 const patternsOf = new WeakMap<ServerConfig, readonly RegExp[]>()
+const adaptersOf = new WeakMap<ServerConfig, AdaptersByTool>()
 
 /** True when `disabled_tools` names the tool, exactly or by a pattern that matches the whole name. */
 export function isDisabledTool(server: ServerConfig, toolName: string): boolean {
@@ -53,10 +59,7 @@ export function consumerOf(
   config: Config,
   toolName: string,
 ): UploadConsumerConfig | undefined {
-  if (!config.uploads.enabled) return undefined
-  return server.adapters
-    .filter((adapter) => adapter.type === 'upload_consumer')
-    .find((adapter) => adapter.tools.includes(toolName))
+  return config.uploads.enabled ? adaptersByTool(server).consumers.get(toolName) : undefined
 }
 
 /** The artifact adapter of a tool; none while artifacts are off. */
@@ -65,10 +68,29 @@ export function producerOf(
   config: Config,
   toolName: string,
 ): ArtifactProducerConfig | undefined {
-  if (!config.artifacts.enabled) return undefined
-  return server.adapters
-    .filter((adapter) => adapter.type === 'artifact_producer')
-    .find((adapter) => adapter.tools.includes(toolName))
+  return config.artifacts.enabled ? adaptersByTool(server).producers.get(toolName) : undefined
+}
+
+/** True when an adapter is configured for the tool, whether or not its kind is on at present. */
+export function hasAdapter(server: ServerConfig, toolName: string): boolean {
+  const { consumers, producers } = adaptersByTool(server)
+  return consumers.has(toolName) || producers.has(toolName)
+}
+
+function adaptersByTool(server: ServerConfig): AdaptersByTool {
+  const known = adaptersOf.get(server)
+  if (known !== undefined) return known
+  const consumers = new Map<string, UploadConsumerConfig>()
+  const producers = new Map<string, ArtifactProducerConfig>()
+  for (const adapter of server.adapters) {
+    for (const tool of adapter.tools) {
+      if (adapter.type === 'upload_consumer') consumers.set(tool, adapter)
+      else producers.set(tool, adapter)
+    }
+  }
+  const made = { consumers, producers }
+  adaptersOf.set(server, made)
+  return made
 }
 
 function compile(pattern: string): readonly RegExp[] {

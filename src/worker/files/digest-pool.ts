@@ -5,16 +5,17 @@
 import { Piscina } from 'piscina'
 import type { MessagePort } from 'node:worker_threads'
 
-import { AdapterError } from '../../shared/errors.ts'
-import { BodyCancelledError } from './body-port.ts'
 import { BodyReceiver, type GrantRoom } from './body-receiver.ts'
-import type { Copied, FileDigest, TaskOutcome } from './digest-task.ts'
+import type { Copied, FileDigest } from './digest-task.ts'
+import { ItemSteps } from './item-steps.ts'
+import type { KeptFile, StepValue } from './item-task.ts'
 import type { Received, ReceiveOrder } from './receive-body.ts'
-
-export type { Copied, FileDigest }
+import { PoolTaskError, valueOf, type TaskOutcome } from './task-outcome.ts'
 
 /** See the file comment. Errors of the file system reject with their `code` kept. */
 export interface DigestPool {
+  /** The steps that a call takes on the disk. */
+  readonly items: ItemSteps
   /** Starts to receive a request body into the file store; the receiver's comments say the rest. */
   receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver
   /** Hashes a regular file. `source` is as for `copyFile`. */
@@ -26,17 +27,6 @@ export interface DigestPool {
   copyFile(source: string | number, target: string, maxBytes: number | null): Promise<Copied>
   /** Refuses new work, waits up to 30 s for what was taken, then ends the threads. Idempotent. */
   close(): Promise<void>
-}
-
-/** A task failed for a reason of the system; `code` is the file system's, for example `ENOSPC`. */
-export class PoolTaskError extends Error {
-  override readonly name = 'PoolTaskError'
-  readonly code: string | undefined
-
-  constructor(message: string, code: string | undefined) {
-    super(message)
-    this.code = code
-  }
 }
 
 const MAX_THREADS = 2
@@ -53,10 +43,18 @@ export function openDigestPool(): DigestPool {
   return new PiscinaPool()
 }
 
+/** The compiled names: these URLs are not imports that the compiler would rewrite. */
+const DIGEST_TASK = new URL('./digest-task.js', import.meta.url).href
+const ITEM_TASK = new URL('./item-task.js', import.meta.url).href
+
 class PiscinaPool implements DigestPool {
+  readonly items = new ItemSteps(
+    (steps) => this.#runTask<readonly TaskOutcome<StepValue>[]>(ITEM_TASK, 'runSteps', steps),
+    async (order) =>
+      valueOf(await this.#runTask<TaskOutcome<KeptFile | null>>(ITEM_TASK, 'keepLarge', order)),
+  )
   readonly #pool = new Piscina({
-    // The compiled name: this URL is not an import that the compiler would rewrite.
-    filename: new URL('./digest-task.js', import.meta.url).href,
+    filename: DIGEST_TASK,
     minThreads: 0,
     maxThreads: MAX_THREADS,
     concurrentTasksPerWorker: TASKS_PER_THREAD,
@@ -105,18 +103,19 @@ class PiscinaPool implements DigestPool {
 
   /** `T` is what the function of that name in digest-task.ts answers. */
   async #run<T>(name: string, task: unknown, transferList: MessagePort[] = []): Promise<T> {
-    if (this.#closed !== undefined) throw new PoolTaskError('the pool is closed', undefined)
-    const running: Promise<TaskOutcome<T>> = this.#pool.run(task, { name, transferList })
-    this.#running.add(running)
-    const outcome = await running.finally(() => this.#running.delete(running))
-    if (outcome.kind === 'done') return outcome.value
-    throw errorOf(outcome)
+    return valueOf(await this.#runTask<TaskOutcome<T>>(DIGEST_TASK, name, task, transferList))
   }
-}
 
-function errorOf(outcome: Exclude<TaskOutcome<unknown>, { kind: 'done' }>): Error {
-  if (outcome.kind === 'cancelled') return new BodyCancelledError('the upload was given up')
-  if (outcome.kind === 'failed') return new PoolTaskError(outcome.message, outcome.errno)
-  const { code, message, data } = outcome
-  return new AdapterError(code, message, data === undefined ? {} : { data })
+  /** `T` is what the function of that name in the file answers. */
+  async #runTask<T>(
+    filename: string,
+    name: string,
+    task: unknown,
+    transferList: MessagePort[] = [],
+  ): Promise<T> {
+    if (this.#closed !== undefined) throw new PoolTaskError('the pool is closed', undefined)
+    const running: Promise<T> = this.#pool.run(task, { filename, name, transferList })
+    this.#running.add(running)
+    return running.finally(() => this.#running.delete(running))
+  }
 }

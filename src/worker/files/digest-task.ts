@@ -1,4 +1,4 @@
-/** What the pool's threads run. Outcomes are plain data, because an error loses its class and code on the way between threads. */
+/** What the pool's threads run for bodies, digests and copies. */
 import { createHash } from 'node:crypto'
 import { constants, fstat, read } from 'node:fs'
 import { open, rename, rm, type FileHandle } from 'node:fs/promises'
@@ -6,10 +6,10 @@ import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
 
-import { AdapterError, type ErrorCode } from '../../shared/errors.ts'
-import { tempPathIn } from '../../shared/files/file-store.ts'
-import { BodyCancelledError, PortBody } from './body-port.ts'
+import { CREATE_FLAGS, READ_FLAGS, tempPathIn } from '../../shared/files/layout.ts'
+import { PortBody } from './body-port.ts'
 import { receiveBody, type Received, type ReceiveOrder } from './receive-body.ts'
+import { settle, type TaskOutcome } from './task-outcome.ts'
 
 /** What is known of a file that was read to its end. */
 export interface FileDigest {
@@ -23,19 +23,6 @@ export type Copied =
   | ({ readonly ok: true } & FileDigest)
   | { readonly ok: false; readonly reason: 'too_large' | 'not_regular' }
 
-/** How a task ended. */
-export type TaskOutcome<T> =
-  | { readonly kind: 'done'; readonly value: T }
-  | { readonly kind: 'cancelled' }
-  | {
-      readonly kind: 'refused'
-      readonly code: ErrorCode
-      readonly message: string
-      readonly data: Readonly<Record<string, unknown>> | undefined
-    }
-  /** `errno` is the file system's code, for example `ENOSPC`. */
-  | { readonly kind: 'failed'; readonly errno: string | undefined; readonly message: string }
-
 export interface ReceiveTask {
   readonly order: ReceiveOrder
   readonly port: MessagePort
@@ -48,9 +35,6 @@ export interface CopyTask {
 }
 
 const BUFFER_BYTES = 256 * 1024
-const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-const CREATE_FLAGS =
-  constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
 
 const readAsync = promisify(read)
 const fstatAsync = promisify(fstat)
@@ -111,7 +95,7 @@ async function writeCopy(
 }
 
 /** Reads from the start to the end, or until more than `maxBytes` came; positions are explicit, so that a shared descriptor is not disturbed. */
-async function pump(
+export async function pump(
   fd: number,
   maxBytes: number | null,
   consume: (piece: Buffer) => Promise<void>,
@@ -161,22 +145,5 @@ async function syncDirectory(directory: string): Promise<void> {
     await handle.sync()
   } finally {
     await handle.close()
-  }
-}
-
-async function settle<T>(work: Promise<T>): Promise<TaskOutcome<T>> {
-  try {
-    return { kind: 'done', value: await work }
-  } catch (error) {
-    if (error instanceof BodyCancelledError) return { kind: 'cancelled' }
-    if (error instanceof AdapterError) {
-      return { kind: 'refused', code: error.code, message: error.message, data: error.data }
-    }
-    const message = error instanceof Error ? error.message : String(error)
-    const errno =
-      error instanceof Error && 'code' in error && typeof error.code === 'string'
-        ? error.code
-        : undefined
-    return { kind: 'failed', errno, message }
   }
 }

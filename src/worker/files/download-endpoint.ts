@@ -3,7 +3,8 @@ import { close } from 'node:fs'
 
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
-import { UnsafePathError, type FileStore, type OpenItemFd } from '../../shared/files/file-store.ts'
+import type { FileStore, OpenItemFd } from '../../shared/files/file-store.ts'
+import { UnsafePathError } from '../../shared/files/layout.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { parseArtifactId, parseSessionId, type ArtifactId } from '../../shared/ids.ts'
 import { hasDownloadSignature, type UrlSigner } from '../../shared/signing.ts'
@@ -124,8 +125,9 @@ export class DownloadEndpoint {
     const server = this.#services.config.servers[exchange.request.serverIndex]
     this.#services.onRefused?.(server?.id ?? null, error)
     const isMethod = error.code === 'ADAPTER_METHOD_NOT_ALLOWED'
+    const retry = error.status === 503 ? ['retry-after', '1'] : []
     const allow = isMethod ? ['allow', 'GET, HEAD'] : []
-    exchange.respond(error.status, [...JSON_HEADERS, ...allow], error.toJson())
+    exchange.respond(error.status, [...JSON_HEADERS, ...allow, ...retry], error.toJson())
   }
 }
 

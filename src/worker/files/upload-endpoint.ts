@@ -196,12 +196,13 @@ export class UploadEndpoint {
     const server = this.#services.config.servers[exchange.request.serverIndex]
     this.#services.onOutcome?.({ ok: false, serverId: server?.id ?? null, error })
     const isMethod = error.code === 'ADAPTER_METHOD_NOT_ALLOWED'
+    const retry = error.status === 503 ? ['retry-after', '1'] : []
     const allow = isMethod ? ['allow', 'GET, POST, PUT'] : []
     if (wantsHtml(exchange)) {
       const body = renderUploadError(error.code, error.message)
-      exchange.respond(error.status, [...PAGE_HEADERS, ...allow], body)
+      exchange.respond(error.status, [...PAGE_HEADERS, ...allow, ...retry], body)
     } else {
-      exchange.respond(error.status, [...JSON_HEADERS, ...allow], error.toJson())
+      exchange.respond(error.status, [...JSON_HEADERS, ...allow, ...retry], error.toJson())
     }
   }
 }

@@ -1,0 +1,136 @@
+/** Decides from the head of a request whether it goes any further: framing, route, Host, Origin, token, and what Streamable HTTP asks of headers. */
+import { AdapterError } from '../../shared/errors.ts'
+import type { ErrorCode } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { Config } from '../../shared/config/config.ts'
+import { TokenCheck } from '../admission/credentials.ts'
+import { accepts } from '../admission/headers.ts'
+import type { ReadHeaders } from '../admission/headers.ts'
+import { OriginPolicy } from '../admission/origin.ts'
+import type { Route } from '../routes.ts'
+import { canDrain } from './lingering-answer.ts'
+import { tooLarge } from './message-intake.ts'
+
+/** Why a request goes no further. */
+export interface Refusal {
+  readonly error: AdapterError
+  /** Further response headers. */
+  readonly headers?: HeaderList
+}
+
+/** See the file comment. */
+export class Gate {
+  readonly #origins: OriginPolicy
+  readonly #token: TokenCheck
+  readonly #credentialName: string
+  readonly #maxMessageBytes: number
+
+  constructor({ core }: Pick<Config, 'core'>) {
+    this.#origins = new OriginPolicy(core)
+    this.#token = new TokenCheck(core.auth.enabled ? core.auth.token : null)
+    this.#credentialName = core.auth.headerName.toLowerCase()
+    this.#maxMessageBytes = core.maxMessageBytes
+  }
+
+  /** Undefined when the request may go on. */
+  refusal(
+    route: Route,
+    method: string,
+    place: { readonly path: string; readonly query: string },
+    headers: ReadHeaders,
+  ): Refusal | undefined {
+    const { path, query } = place
+    if (headers.problem !== undefined) return refuseWith('ADAPTER_HEADER_INVALID', headers.problem)
+    if (route.kind === 'none')
+      return refuseWith('ADAPTER_ROUTE_UNKNOWN', `nothing is served at ${printable(path)}`)
+    if (route.kind === 'health') return bodyRefusal(method, headers)
+    if (!this.#origins.acceptsHost(headers.host)) {
+      return refuseWith(
+        'ADAPTER_HOST_REFUSED',
+        `host ${printable(headers.host)} is not served here; if it should be, set core.public_base_url or list it in core.allowed_hosts`,
+      )
+    }
+    if (headers.origin !== '' && !this.#origins.acceptsOrigin(headers.origin)) {
+      return refuseWith(
+        'ADAPTER_ORIGIN_REFUSED',
+        `origin ${printable(headers.origin)} is not allowed; if it should be, list it in core.allowed_origins`,
+      )
+    }
+    if (route.kind === 'upload') {
+      return method === 'POST' || method === 'PUT' ? undefined : bodyRefusal(method, headers)
+    }
+    // A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it.
+    const needsToken = route.kind === 'mcp' || !query.includes('mcp_artifact_sig=')
+    if (needsToken && !this.#token.accepts(headers.credential)) {
+      return refuseWith(
+        'ADAPTER_UNAUTHORIZED',
+        `a valid token is required in header ${this.#credentialName}`,
+      )
+    }
+    return route.kind === 'mcp'
+      ? this.#protocolRefusal(method, headers)
+      : bodyRefusal(method, headers)
+  }
+
+  /** What Streamable HTTP asks of a request's method and headers (2025-11-25, basic/transports). */
+  #protocolRefusal(method: string, headers: ReadHeaders): Refusal | undefined {
+    switch (method) {
+      case 'POST':
+        if (mediaType(headers.contentType) !== 'application/json') {
+          return refuseWith(
+            'ADAPTER_UNSUPPORTED_MEDIA_TYPE',
+            'the body of a POST must have content-type application/json',
+          )
+        }
+        if (
+          !accepts(headers.accept, 'application/json') &&
+          !accepts(headers.accept, 'text/event-stream')
+        ) {
+          return refuseWith(
+            'ADAPTER_NOT_ACCEPTABLE',
+            'accept must list application/json and text/event-stream',
+          )
+        }
+        if (headers.contentLength > this.#maxMessageBytes)
+          return refuseWith('ADAPTER_MESSAGE_TOO_LARGE', tooLarge(this.#maxMessageBytes))
+        return undefined
+      case 'GET':
+        return accepts(headers.accept, 'text/event-stream')
+          ? bodyRefusal(method, headers)
+          : refuseWith(
+              'ADAPTER_NOT_ACCEPTABLE',
+              'a GET opens a stream: accept must list text/event-stream',
+            )
+      case 'DELETE':
+        return bodyRefusal(method, headers)
+      default:
+        return refuseWith(
+          'ADAPTER_METHOD_NOT_ALLOWED',
+          `${printable(method)} is not a method of this endpoint`,
+          ['allow', 'GET, POST, DELETE'],
+        )
+    }
+  }
+}
+
+function refuseWith(code: ErrorCode, message: string, headers?: HeaderList): Refusal {
+  return { error: new AdapterError(code, message), ...(headers === undefined ? {} : { headers }) }
+}
+
+/** A body that is not asked for is dropped when it is small; nobody has to take in an endless one. */
+function bodyRefusal(method: string, headers: ReadHeaders): Refusal | undefined {
+  return canDrain(headers.contentLength)
+    ? undefined
+    : refuseWith('ADAPTER_HEADER_INVALID', `${printable(method)} takes no body here`)
+}
+
+function mediaType(contentType: string): string {
+  const semicolon = contentType.indexOf(';')
+  return (semicolon === -1 ? contentType : contentType.slice(0, semicolon)).trim().toLowerCase()
+}
+
+/** Client text in a message: short, without control characters. */
+function printable(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- control characters are what must go
+  return JSON.stringify(text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?').slice(0, 100))
+}

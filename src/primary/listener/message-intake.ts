@@ -1,0 +1,97 @@
+/** Takes in JSON-RPC bodies, which a worker needs whole, within the limit of one message and that of all that are being received. */
+import { AdapterError } from '../../shared/errors.ts'
+import { cheapestBytes } from '../../shared/frames/channel.ts'
+import { BodyBuffer } from './body-buffer.ts'
+import { LingeringAnswer } from './lingering-answer.ts'
+import type { HttpResponse } from './native.ts'
+import { errorAnswer, respond } from './whole-answer.ts'
+
+/** Bodies held in memory at once over all requests, before they are handed on; beyond it, new ones are answered 503. */
+const MAX_BUFFERED_BYTES = 268_435_456
+
+/** What becomes of one body; one of the two is called, once. */
+export interface MessageReceiver {
+  /** The bytes belong to the receiver, who takes the callbacks of the response over. */
+  whole(body: Uint8Array | string): void
+  /** It was too large, and answered; or the client left. */
+  over(): void
+}
+
+/** See the file comment. */
+export class MessageIntake {
+  readonly #maxMessageBytes: number
+  #bufferedBytes = 0
+
+  constructor(maxMessageBytes: number) {
+    this.#maxMessageBytes = maxMessageBytes
+  }
+
+  /** Whether a body of this announced length (-1 when it is not known) may be begun. */
+  hasRoomFor(contentLength: number): boolean {
+    return this.#bufferedBytes + Math.max(0, contentLength) <= MAX_BUFFERED_BYTES
+  }
+
+  /** Takes the callbacks of the response. */
+  collect(res: HttpResponse, contentLength: number, receiver: MessageReceiver): void {
+    const parts = new BodyBuffer(contentLength < 0 ? this.#maxMessageBytes : contentLength)
+    let size = 0
+    let isOver = false
+    let lingering: LingeringAnswer | undefined
+    const giveUp = (): void => {
+      isOver = true
+      parts.take()
+      this.#bufferedBytes -= size
+      receiver.over()
+    }
+    res.onAborted(() => {
+      lingering?.abort()
+      if (!isOver) giveUp()
+    })
+    res.onData((lent, isLast) => {
+      lingering?.take(lent.byteLength, isLast)
+      if (isOver) return
+      size += lent.byteLength
+      this.#bufferedBytes += lent.byteLength
+      const refusal = this.#refusal(size)
+      if (refusal !== undefined) {
+        giveUp()
+        const { status, headers, body } = errorAnswer(refusal, 'mcp')
+        if (isLast) respond(res, status, headers, body, { headOnly: false, ending: 'close' })
+        else lingering = new LingeringAnswer(res, status, headers, body)
+        return
+      }
+      if (!isLast) {
+        parts.append(new Uint8Array(lent))
+        return
+      }
+      isOver = true
+      this.#bufferedBytes -= size
+      // Through a Buffer, which `cheapestBytes` never keeps: the memory is lent for this callback only.
+      let body = parts.length === 0 ? cheapestBytes(Buffer.from(lent)) : undefined
+      if (body === undefined) {
+        parts.append(new Uint8Array(lent))
+        body = parts.take()
+      }
+      receiver.whole(body)
+    })
+  }
+
+  #refusal(size: number): AdapterError | undefined {
+    if (size > this.#maxMessageBytes)
+      return new AdapterError('ADAPTER_MESSAGE_TOO_LARGE', tooLarge(this.#maxMessageBytes))
+    return this.#bufferedBytes > MAX_BUFFERED_BYTES ? tooManyMessages() : undefined
+  }
+}
+
+/** What a client is told whose message is larger than `maxMessageBytes`. */
+export function tooLarge(maxMessageBytes: number): string {
+  return `the message is larger than core.max_message_bytes (${maxMessageBytes} bytes); send files through an upload URL`
+}
+
+/** There is no room for another message. */
+export function tooManyMessages(): AdapterError {
+  return new AdapterError(
+    'ADAPTER_OVERLOADED',
+    'too many large messages at once; repeat the request shortly',
+  )
+}
