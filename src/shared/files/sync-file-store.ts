@@ -12,11 +12,12 @@ import {
   openSync,
   readlinkSync,
   realpathSync,
+  rmSync,
   type Stats,
 } from 'node:fs'
 import { dirname } from 'node:path'
 
-import { openingError, READ_FLAGS, UnsafePathError, type FileStoreOptions } from './layout.ts'
+import { CREATE_FLAGS, openingError, READ_FLAGS, UnsafePathError, type FileStoreOptions } from './layout.ts'
 
 /** An open descriptor that was checked; the caller closes it. */
 export interface CheckedFile {
@@ -59,15 +60,13 @@ export class SyncFileStore {
 
   /** Opens a file below the root for reading; undefined for a directory. Throws `UnsafePathError` for links and what else is not a regular file. */
   openFile(path: string): CheckedFile | undefined {
-    const fd = openChecked(path)
+    const fd = openChecked(path, READ_FLAGS)
     let isKept = false
     try {
       const stats = fstatSync(fd)
       if (stats.isDirectory()) return undefined
       if (!stats.isFile()) throw new UnsafePathError(`${path} is not a regular file`)
-      if (!this.#isAt(realPathOfOpen(fd, path, stats), path)) {
-        throw new UnsafePathError(`${path} is reached through a symbolic link`)
-      }
+      this.#mustBeAt(fd, path, stats)
       isKept = true
       return { fd, stats }
     } finally {
@@ -75,10 +74,28 @@ export class SyncFileStore {
     }
   }
 
+  /** Creates a file that must not exist yet, below the root and through no link, for writing; answers the descriptor, which the caller closes. */
+  createFile(path: string): number {
+    const fd = openChecked(path, CREATE_FLAGS)
+    try {
+      this.#mustBeAt(fd, path, fstatSync(fd))
+      return fd
+    } catch (error) {
+      closeSync(fd)
+      rmSync(path, { force: true })
+      throw error
+    }
+  }
+
   /** Makes an item durable: its directory's entries, and its own in the directory of its kind. Files are synced by whoever has them open. */
   syncItem(directory: string): void {
     syncDirectory(directory)
     syncDirectory(dirname(directory))
+  }
+
+  #mustBeAt(fd: number, path: string, stats: Stats): void {
+    if (this.#isAt(realPathOfOpen(fd, path, stats), path)) return
+    throw new UnsafePathError(`${path} is reached through a symbolic link`)
   }
 
   /** Whether `real` is where a path below the root must really be; the root itself may be a link, which can be pointed elsewhere. */
@@ -111,9 +128,9 @@ function isMissingOrThere(error: unknown): boolean {
   )
 }
 
-function openChecked(path: string): number {
+function openChecked(path: string, flags: number): number {
   try {
-    return openSync(path, READ_FLAGS)
+    return openSync(path, flags)
   } catch (error) {
     throw error instanceof Error ? openingError(error) : error
   }

@@ -7,6 +7,7 @@ import { lstat, open, readlink, realpath, type FileHandle } from 'node:fs/promis
 import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path'
 
 import { isTempName } from '../../shared/files/layout.ts'
+import type { ServerConfig } from '../../shared/config/config.ts'
 import type { CallContext } from './adapter.ts'
 
 /** A regular file that may be read; whoever holds it closes the handle. */
@@ -20,22 +21,36 @@ export interface OpenSource {
 /** O_NONBLOCK: a FIFO must not hang the open. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
-/** All but `bases` and `uploads` are real paths. */
-interface AreaPaths {
-  /** The caller's own session directory. */
-  readonly own: string
+/** What is the same for all calls of a server, as real paths. */
+interface ServerPaths {
+  /** Of the storage. */
+  readonly root: string
   readonly allowed: readonly string[]
   readonly denied: readonly string[]
   readonly stateFile: string
+}
+
+/** All but `bases` and `uploads` are real paths. */
+interface AreaPaths extends ServerPaths {
+  /** The caller's own session directory. */
+  readonly own: string
   /** Where relative paths start. */
   readonly bases: readonly string[]
   /** The caller's own uploads, by every path they are known under. */
   readonly uploads: readonly string[]
 }
 
-/** The directories of one call, as they were when it was made. */
+/** How long the operator's directories are taken to be where they were, in milliseconds. */
+const RESOLVED_FOR_MS = 1_000
+
+/** By server. A call that finds them was under way, as it were, when they were resolved. */
+const resolved = new WeakMap<ServerConfig, { paths: Promise<ServerPaths>; untilMs: number }>()
+
+/** The directories of one call, as they were when it was made, or a moment before. */
 export class SourceArea {
   readonly #paths: AreaPaths
+  /** Directories by name: what a result names is mostly in one place. What is opened is checked by itself. */
+  readonly #parents = new Map<string, Promise<string>>()
 
   private constructor(paths: AreaPaths) {
     this.#paths = paths
@@ -43,30 +58,16 @@ export class SourceArea {
 
   /** Resolves the directories. `itemDir` is the directory that the tool was told to write to, if it was. */
   static async of(context: CallContext, itemDir: string | undefined): Promise<SourceArea> {
-    const { config, files } = context.services
-    const root = await realpath(files.root)
+    const { files } = context.services
+    const paths = await serverPaths(context)
     const sessionDir = files.sessionDir(context.key)
     // Not the session directory's real path: it could have been replaced by a link to another session's.
-    const own = join(root, sessionDir.slice(files.root.length))
+    const own = join(paths.root, sessionDir.slice(files.root.length))
     const workspace = context.server.upstream.workspaceRoot
-    const roots = workspace === null ? [] : [workspace]
-    if (config.storage.artifactLocatorPolicy === 'allow_configured_roots') {
-      roots.push(...config.storage.artifactLocatorAllowedRoots)
-    }
-    const allowed = await Promise.all(roots.map((path) => realRoot(path)))
-    const stateFile = await realRoot(config.statePersistence.disk.localPath)
-    const denied = [join(root, 'sessions'), join(root, 'state')]
-    // The state file's neighbours are state as well, unless the operator put a workspace there.
-    const stateDir = dirname(stateFile)
-    if (!allowed.some((path) => path === stateDir || isWithin(stateDir, path))) {
-      denied.push(stateDir)
-    }
     const bases = [...(itemDir === undefined ? [] : [itemDir]), sessionDir]
     return new SourceArea({
+      ...paths,
       own,
-      allowed,
-      denied,
-      stateFile,
       bases: workspace === null ? bases : [resolve(workspace), ...bases],
       uploads: [join(sessionDir, 'uploads'), join(own, 'uploads')],
     })
@@ -87,8 +88,7 @@ export class SourceArea {
   /** Opens a file if it is there, regular, no link, and really inside the area; undefined otherwise. */
   async open(path: string): Promise<OpenSource | undefined> {
     // Looked at first by name, so that nothing outside is even opened; what counts is the check of the descriptor.
-    const expected = await realEntry(path)
-    if (!this.#permits(expected)) return undefined
+    if (!this.#permits(await this.#realEntry(path))) return undefined
     const handle = await open(path, READ_FLAGS).catch(() => undefined)
     if (handle === undefined) return undefined
     let source: OpenSource | undefined
@@ -104,6 +104,16 @@ export class SourceArea {
     return source
   }
 
+  async #realEntry(path: string): Promise<string> {
+    const parent = dirname(path)
+    let real = this.#parents.get(parent)
+    if (real === undefined) {
+      real = realParent(parent)
+      this.#parents.set(parent, real)
+    }
+    return join(await real, basename(path))
+  }
+
   #permits(real: string): boolean {
     const { own, stateFile, denied, allowed } = this.#paths
     if (isTempName(basename(real))) return false
@@ -115,6 +125,36 @@ export class SourceArea {
   }
 }
 
+async function serverPaths(context: CallContext): Promise<ServerPaths> {
+  const nowMs = performance.now()
+  const known = resolved.get(context.server)
+  if (known !== undefined && nowMs < known.untilMs) return known.paths
+  const paths = resolveServerPaths(context)
+  resolved.set(context.server, { paths, untilMs: nowMs + RESOLVED_FOR_MS })
+  // The next call tries again.
+  paths.catch(() => resolved.delete(context.server))
+  return paths
+}
+
+async function resolveServerPaths({ services, server }: CallContext): Promise<ServerPaths> {
+  const { config, files } = services
+  const root = await realpath(files.root)
+  const workspace = server.upstream.workspaceRoot
+  const roots = workspace === null ? [] : [workspace]
+  if (config.storage.artifactLocatorPolicy === 'allow_configured_roots') {
+    roots.push(...config.storage.artifactLocatorAllowedRoots)
+  }
+  const allowed = await Promise.all(roots.map((path) => realRoot(path)))
+  const stateFile = await realRoot(config.statePersistence.disk.localPath)
+  const denied = [join(root, 'sessions'), join(root, 'state')]
+  // The state file's neighbours are state as well, unless the operator put a workspace there.
+  const stateDir = dirname(stateFile)
+  if (!allowed.some((path) => path === stateDir || isWithin(stateDir, path))) {
+    denied.push(stateDir)
+  }
+  return { root, allowed, denied, stateFile }
+}
+
 async function realRoot(path: string): Promise<string> {
   return realpath(path).catch(() => realEntry(path))
 }
@@ -122,8 +162,12 @@ async function realRoot(path: string): Promise<string> {
 /** The real path of a directory entry: its parents are followed, itself not. */
 async function realEntry(path: string): Promise<string> {
   const absolute = resolve(path)
-  const parent = await realpath(dirname(absolute)).catch(() => dirname(absolute))
-  return join(parent, basename(absolute))
+  return join(await realParent(dirname(absolute)), basename(absolute))
+}
+
+/** One that is not there has no real path; nothing in it can be opened either. */
+async function realParent(directory: string): Promise<string> {
+  return realpath(directory).catch(() => directory)
 }
 
 /** Linux tells where an open file really is. Elsewhere the name is resolved again and must still mean the same file. */

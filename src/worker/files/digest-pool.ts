@@ -18,13 +18,8 @@ export interface DigestPool {
   readonly items: ItemSteps
   /** Starts to receive a request body into the file store; the receiver's comments say the rest. */
   receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver
-  /** Hashes a regular file. `source` is as for `copyFile`. */
+  /** Hashes a regular file: a path (links are not followed), or an open descriptor, read from its start without moving its position. */
   digestFile(source: string | number): Promise<FileDigest>
-  /**
-   * Copies a regular file to `target` with its digest, by temporary file, fsync and rename. `source` is a path (links are not followed) or an open
-   * descriptor, read from its start without moving its position, which stays the caller's. `maxBytes` null means no limit.
-   */
-  copyFile(source: string | number, target: string, maxBytes: number | null): Promise<Copied>
   /** Refuses new work, waits up to 30 s for what was taken, then ends the threads. Idempotent. */
   close(): Promise<void>
 }
@@ -79,10 +74,6 @@ class PiscinaPool implements DigestPool {
 
   digestFile(source: string | number): Promise<FileDigest> {
     return this.#run<FileDigest>('digest', source)
-  }
-
-  copyFile(source: string | number, target: string, maxBytes: number | null): Promise<Copied> {
-    return this.#run<Copied>('copy', { source, target, maxBytes })
   }
 
   close(): Promise<void> {

@@ -2,6 +2,7 @@
 import { pathComponent, type FileLayout } from '../../shared/files/layout.ts'
 import type { FileRef } from '../../shared/state/records.ts'
 import type { ItemStep, KeptFile, StepKind, StepValue } from './item-task.ts'
+import type { Copied, CopyOrder } from './copy-task.ts'
 import { valueOf, type TaskOutcome } from './task-outcome.ts'
 
 /** Steps in one task: bounds how long the first of them waits for the last. */
@@ -16,6 +17,9 @@ export type RunSteps = (steps: readonly ItemStep[]) => Promise<readonly TaskOutc
 /** Does a step of kind `keep` for a file of any size, as a task of its own. */
 export type KeepLarge = (step: ItemStep) => Promise<KeptFile | null>
 
+/** Copies a file into an item, as a task of its own. */
+export type CopyInto = (order: CopyOrder) => Promise<Copied>
+
 interface Waiting {
   readonly step: ItemStep
   readonly resolve: (value: StepValue) => void
@@ -26,13 +30,19 @@ interface Waiting {
 export class ItemSteps {
   readonly #run: RunSteps
   readonly #keepLarge: KeepLarge
+  readonly #copy: CopyInto
   #waiting: Waiting[] = []
   #running = 0
   #isScheduled = false
 
-  constructor(run: RunSteps, keepLarge: KeepLarge) {
-    this.#run = run
-    this.#keepLarge = keepLarge
+  constructor(tasks: {
+    readonly run: RunSteps
+    readonly keepLarge: KeepLarge
+    readonly copy: CopyInto
+  }) {
+    this.#run = tasks.run
+    this.#keepLarge = tasks.keepLarge
+    this.#copy = tasks.copy
   }
 
   /** Makes an item's directory and answers its path. It is not durable before `keep` or `sync`. */
@@ -60,6 +70,22 @@ export class ItemSteps {
     const step = stepOf('keep', files, ref, filename)
     const kept = await this.#step(step)
     return (kept === 'large' ? await this.#keepLarge(step) : kept) ?? undefined
+  }
+
+  /**
+   * Copies an open regular file into an item, durable when writes are atomic; whole, or nothing. `source` is read from its start without moving its
+   * position and stays the caller's. `maxBytes` null means no limit.
+   */
+  copy(
+    files: FileLayout,
+    to: { readonly ref: FileRef; readonly filename: string },
+    source: number,
+    maxBytes: number | null,
+  ): Promise<Copied> {
+    const { root, atomicWrites } = files
+    const directory = files.itemDir(to.ref)
+    const filename = pathComponent(to.filename)
+    return this.#copy({ source, root, atomicWrites, directory, filename, maxBytes })
   }
 
   #step(step: ItemStep): Promise<StepValue> {
