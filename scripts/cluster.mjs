@@ -21,9 +21,9 @@ const MOST_REPLICAS = 9
 const dataFolder = join(projectRoot, '.data')
 
 await runMain(async () => {
+  const count = replicaCount()
   ensureDependencies()
   ensureBuild()
-  const count = replicaCount()
   const programs = ensurePrograms('redis-server', 'haproxy')
   const wanted = portFromEnvironment('PORT', DEFAULT_PORT)
   await checkPortFree(

@@ -55,7 +55,7 @@ t.test('everything that a session has ends by itself long after its time', async
   const claim = await store.claimStream(session, 'holder', null)
   await store.keepEvents(session, claim.ok ? claim.epoch : 0, ['event'])
   const keys = await raw.keys(`${keyBase}:{s:*`)
-  t.equal(keys.length, 12, keys.join(' '))
+  t.equal(keys.length, 13, keys.join(' '))
   for (const key of keys) {
     // oxlint-disable-next-line no-await-in-loop -- a handful
     const ttlMs = await raw.pttl(key)
@@ -255,6 +255,24 @@ t.test('what spans sessions and was lost comes back with their use', async (t) =
   t.strictSame(await store.repairCounters(null), { sessions: 0, bytes: 0 })
   offsetMs += 60_001
   t.match(await store.sweep(10, [], null), { tombstonedSessions: 3 })
+})
+
+t.test('epochs grow on when what spans sessions was lost', async (t) => {
+  const keyBase = newKeyBase()
+  const raw = rawClient(t)
+  const store = await openRedisStore(t, [server], policyWith({}), { keyBase })
+  const session = await opened(store)
+  for (const holder of ['a', 'b', 'c']) {
+    // oxlint-disable-next-line no-await-in-loop -- one after the other
+    t.match(await store.claimStream(session, holder, null), { ok: true })
+  }
+  await raw.del(...(await raw.keys(`${keyBase}:{g}:*`)))
+  const claim = await store.claimStream(session, 'd', null)
+  t.match(claim, { ok: true, epoch: 4 })
+  t.equal(await store.keepEvents(session, 4, ['event']), true)
+  t.equal(await store.keepEvents(session, 3, ['late']), false)
+  t.strictSame(await store.renewStreams('d', [{ key: session, epoch: 4 }]), [])
+  t.strictSame(await store.takeEvents(session, 4), ['event'])
 })
 
 t.test('sessions that were lost are not counted any more after a repair', async (t) => {

@@ -1,39 +1,25 @@
 /** The way of somebody who has just cloned the repository: `npm start`, `npm run demo`, Ctrl-C. */
-import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 import t from 'tap'
 
 import { eventually, within } from '../support/eventually.ts'
-
-const scripts = fileURLToPath(new URL('../../../scripts/', import.meta.url))
-
-interface Script {
-  readonly child: ChildProcess
-  output(): string
-  /** Resolves with the exit code. */
-  readonly exited: Promise<number | null>
-}
+import { runScript } from '../support/script.ts'
+import type { Script } from '../support/script.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'adapter-newcomer-'))
-const running = new Set<ChildProcess>()
-t.teardown(async () => {
-  for (const child of running) child.kill('SIGKILL')
-  await rm(folder, { recursive: true, force: true })
-})
+t.teardown(() => rm(folder, { recursive: true, force: true }))
 
 t.test('npm start serves, the demo passes against it, and Ctrl-C ends everything', async (t) => {
-  const start = runScript('start.mjs', { PORT: '0', ADAPTER_DATA: join(folder, 'data') })
+  const start = runScript(t, 'start.mjs', { PORT: '0', ADAPTER_DATA: join(folder, 'data') })
   await eventually(
     'npm start says what to do next',
-    () => hasEnded(start) || start.output().includes('Ctrl-C stops everything.'),
+    () => start.hasEnded || start.output().includes('Ctrl-C stops everything.'),
     20_000,
   )
   const adapter = /adapter +(http:\/\/127\.0\.0\.1:(\d+))/.exec(start.output())
@@ -46,7 +32,7 @@ t.test('npm start serves, the demo passes against it, and Ctrl-C ends everything
   t.match(start.output(), `PORT=${port} npm run demo`)
   t.ok(existsSync(join(folder, 'data', 'state')), 'state is where it was told')
 
-  const demo = runScript('demo.mjs', { PORT: port })
+  const demo = runScript(t, 'demo.mjs', { PORT: port })
   t.equal(await within('the demo ends', demo.exited, 20_000), 0, 'the demo passes', output(demo))
   t.match(demo.output(), `Using the adapter that runs at ${url}`)
   t.match(demo.output(), /sales report\.md: \d+ bytes, the same as the resource/)
@@ -59,7 +45,7 @@ t.test('npm start serves, the demo passes against it, and Ctrl-C ends everything
 
 t.test('the demo starts what it needs when nothing runs, and leaves nothing behind', async (t) => {
   const temporary = await mkdtemp(join(folder, 'tmp-'))
-  const demo = runScript('demo.mjs', { PORT: '0', TMPDIR: temporary })
+  const demo = runScript(t, 'demo.mjs', { PORT: '0', TMPDIR: temporary })
   t.equal(await within('the demo ends', demo.exited, 25_000), 0, 'the demo passes', output(demo))
   const url = /Connect to (http:\/\/\S+)/.exec(demo.output())?.[1] ?? ''
   await t.rejects(fetch(url), 'its adapter is gone')
@@ -72,7 +58,10 @@ t.test('npm start names a port that is taken, and how to choose another one', as
   t.teardown(() => other.close())
   // A listening TCP server has an address of this type.
   const { port } = other.address() as AddressInfo
-  const start = runScript('start.mjs', { PORT: String(port), ADAPTER_DATA: join(folder, 'none') })
+  const start = runScript(t, 'start.mjs', {
+    PORT: String(port),
+    ADAPTER_DATA: join(folder, 'none'),
+  })
   t.equal(await within('npm start ends', start.exited, 20_000), 1)
   t.match(start.output(), `Port ${port} is in use`)
   t.match(start.output(), /PORT=\d+ npm start/)
@@ -80,42 +69,13 @@ t.test('npm start names a port that is taken, and how to choose another one', as
 })
 
 t.test('npm start passes arguments to the adapter alone, with its exit code', async (t) => {
-  const start = runScript('start.mjs', {}, ['check', '--config', join(folder, 'missing.yaml')])
+  const start = runScript(t, 'start.mjs', {}, ['check', '--config', join(folder, 'missing.yaml')])
   const code = await within('the adapter ends', start.exited, 20_000)
   t.equal(code, 2, 'the exit code of a bad configuration', output(start))
   t.match(start.output(), 'missing.yaml')
 })
 
-function runScript(
-  name: string,
-  env: Readonly<Record<string, string>>,
-  args: readonly string[] = [],
-): Script {
-  const child = spawn(process.execPath, [join(scripts, name), ...args], {
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  running.add(child)
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      output += text
-    })
-  }
-  const exited = new Promise<number | null>((resolve) => {
-    child.once('close', (code) => {
-      running.delete(child)
-      resolve(code)
-    })
-  })
-  return { child, output: () => output, exited }
-}
-
 /** For the report of a failed assertion. */
 function output(script: Script): { readonly output: string } {
   return { output: script.output() }
-}
-
-function hasEnded({ child }: Script): boolean {
-  return child.exitCode !== null || child.signalCode !== null
 }

@@ -341,6 +341,51 @@ t.test(
   },
 )
 
+t.test('a listing that comes again is the same for everybody, but for its id', async (t) => {
+  const sessions = [await WireSession.open(url), await WireSession.open(url)]
+  const pages = new Map([
+    [undefined, { tools: [{ name: 'a', _meta: { page: 1 } }], nextCursor: 'two' }],
+    ['two', { tools: [{ name: 'hidden' }, { name: 'b' }], _meta: { last: true } }],
+  ])
+  const expected = new Map<string | undefined, readonly string[]>([
+    [undefined, ['a']],
+    ['two', ['b', 's_get_upload_url']],
+  ])
+  for (const isStream of [false, true, false]) {
+    upstream.scripts.set('tools/list', (request, response) => {
+      const { params } = request.json as { params?: { cursor?: string } } // `tools/list`
+      const result = pages.get(params?.cursor)
+      if (!isStream) {
+        sendResult(request, result)
+        return
+      }
+      beginStream(response)
+      response.end(event({ jsonrpc: '2.0', id: idOf(request), result }))
+    })
+    for (const id of [71, 'b"c', 72, 'ü', 71]) {
+      for (const [cursor, names] of expected) {
+        const message = { jsonrpc: '2.0', id, method: 'tools/list', params: { cursor } }
+        for (const session of sessions) {
+          const answer = await session.post(message)
+          const [listed] = isStream ? messagesIn(answer.body) : [answer.json()]
+          const result = listed?.result ?? {}
+          const { tools, ...rest } = result as { tools?: { name: string }[] } // checked next
+          t.equal(listed?.id, id)
+          t.same(
+            tools?.map(({ name }) => name),
+            names,
+          )
+          const page = pages.get(cursor)
+          t.same({ ...rest, tools: page?.tools }, page, 'the rest is the upstream’s')
+        }
+      }
+    }
+    pages.set(undefined, { tools: [{ name: 'changed', _meta: { page: 1 } }], nextCursor: 'two' })
+    expected.set(undefined, ['changed'])
+  }
+  await Promise.all(sessions.map((session) => session.delete()))
+})
+
 t.test('what can not be read is an error, not a hang, and frees what it held', async (t) => {
   const session = await WireSession.open(url)
   const listed = async (script: (request: ReceivedRequest, response: ServerResponse) => void) => {

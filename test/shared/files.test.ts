@@ -22,7 +22,7 @@ import { basename, dirname, join, relative } from 'node:path'
 import t, { type Test } from 'tap'
 
 import { FileStore } from '../../src/shared/files/file-store.ts'
-import { isTempName, UnsafePathError } from '../../src/shared/files/layout.ts'
+import { isTempName, tempPathIn, UnsafePathError } from '../../src/shared/files/layout.ts'
 import { extensionFor, mimeTypeOf, sanitizeFilename } from '../../src/shared/files/names.ts'
 import { mintSessionId, mintUploadId } from '../../src/shared/ids.ts'
 import type { FileRef } from '../../src/shared/state/records.ts'
@@ -122,7 +122,7 @@ async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 async function put(files: FileStore, ref: FileRef, name: string, text: string): Promise<string> {
   await files.createItemDir(ref)
   const path = files.itemPath(ref, name)
-  const temp = files.tempPath(path)
+  const temp = tempPathIn(dirname(path))
   const handle = await files.createFile(temp)
   await handle.writeFile(text)
   await handle.close()
@@ -277,7 +277,7 @@ t.test('removing a session takes both kinds of items', async (t) => {
 t.test('sessions and items are found with what the sweeper needs to know', async (t) => {
   const { files, outside, ref } = await fixture(t)
   const path = await put(files, ref, 'a.txt', 'hello')
-  const temp = files.tempPath(path)
+  const temp = tempPathIn(dirname(path))
   await writeFile(temp, 'x')
   await utimes(path, 1000, 1000)
   await symlink(join(outside, 'secret.txt'), join(dirname(path), 'link'))

@@ -5,7 +5,7 @@ import { inspect } from 'node:util'
 
 import { INITIALIZE, MCP_HEADERS } from './file-rig.ts'
 
-/** Nobody's fault but the cluster's: the connection broke, none could be had, or the answer was 503. Whether the request was carried out is not known. */
+/** Something crashed or stopped: the connection broke, none could be had, or the answer has a 5xx or says that a file was not kept. Whether the request was carried out is not known. */
 export class InterruptedError extends Error {}
 
 /** What the adapter says of an artifact. */
@@ -18,6 +18,9 @@ export interface ArtifactLink {
 const LIMIT_MS = 20_000
 
 const SLOW_STEPS = 12
+
+/** What a tool's result says when the tool made a file that could not be recorded: it is not acknowledged then. */
+const NOT_KEPT = 'its file could not be kept'
 
 const agent = new Agent({ keepAlive: true })
 
@@ -132,6 +135,7 @@ export class LoadSession {
     const answer = JSON.parse(data?.slice('data: '.length) ?? text) as {
       result?: Readonly<Record<string, unknown>>
     } // a JSON-RPC answer
+    if (text.includes(NOT_KEPT)) throw new InterruptedError(text)
     if (answer.result === undefined || answer.result['isError'] === true)
       throw new Error(`${method} ${JSON.stringify(params).slice(0, 100)} was answered ${text}`)
     return answer.result
@@ -159,8 +163,10 @@ function ask(url: string, init: RequestInit): Promise<Answer> {
   return interruptible(`${init.method} ${url}`, async () => {
     const response = await fetch(url, { ...init, signal: AbortSignal.timeout(LIMIT_MS) })
     const body = Buffer.from(await response.arrayBuffer())
-    if (response.status === 503)
-      throw new InterruptedError(`${init.method} ${url} was answered 503 ${body.toString()}`)
+    if (response.status >= 500)
+      throw new InterruptedError(
+        `${init.method} ${url} was answered ${response.status} ${body.toString()}`,
+      )
     return { status: response.status, headers: response.headers, body }
   })
 }
@@ -190,7 +196,7 @@ function putSlowly(url: string, bytes: Uint8Array, ms: number): Promise<Answer> 
       incoming.on('error', fail)
       incoming.on('end', () => {
         const [status = 0, body] = [incoming.statusCode, Buffer.concat(parts)]
-        if (status === 503) fail(new Error(`was answered 503 ${body.toString()}`))
+        if (status >= 500) fail(new Error(`was answered ${status} ${body.toString()}`))
         else resolve({ status, headers: new Headers(), body })
       })
     })

@@ -2,6 +2,7 @@
 import t from 'tap'
 import type { Test } from 'tap'
 
+import { CALL_LEASE_MS } from '../../src/shared/state/local-options.ts'
 import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { SessionRecord } from '../../src/shared/state/records.ts'
 import type { StateStore } from '../../src/shared/state/store.ts'
@@ -15,18 +16,24 @@ interface Stage {
   readonly questions: () => number
   /** The places of one more replica. With `heeds`, it gives back when others are told to wait. */
   readonly replica: (heeds: boolean) => CallPlaces
+  /** Lets time pass, for the store and for the replicas. */
+  readonly advance: (ms: number) => void
 }
 
 async function stage(t: Test, limit: number): Promise<Stage> {
-  const store = openLocalStore({
-    type: 'memory',
-    path: '',
-    walEnabled: false,
-    snapshotPath: null,
-    snapshotIntervalMs: 60_000,
-    refreshOnStartup: false,
-    policy: policyWith({ maxInFlightPerSession: limit }),
-  })
+  let nowMs = 1_000_000
+  const store = openLocalStore(
+    {
+      type: 'memory',
+      path: '',
+      walEnabled: false,
+      snapshotPath: null,
+      snapshotIntervalMs: 60_000,
+      refreshOnStartup: false,
+      policy: policyWith({ maxInFlightPerSession: limit, callLeaseMs: CALL_LEASE_MS }),
+    },
+    { clock: () => nowMs },
+  )
   t.teardown(() => store.close())
   let questions = 0
   const all: CallPlaces[] = []
@@ -49,9 +56,12 @@ async function stage(t: Test, limit: number): Promise<Stage> {
     session,
     questions: () => questions,
     replica: (heeds) => {
-      const places = new CallPlaces(counted, session)
+      const places = new CallPlaces(counted, session, () => nowMs)
       if (heeds) all.push(places)
       return places
+    },
+    advance(ms) {
+      nowMs += ms
     },
   }
 }
@@ -103,6 +113,23 @@ t.test('the limit is not passed when a replica does not give back', async (t) =>
   let entered = 0
   while ((await other.enter(1)) === undefined) entered++
   t.equal(entered, 8, 'the deaf one has 1 and 7 to spare')
+})
+
+t.test('places of a lease that has ended are not given to new requests', async (t) => {
+  const { replica, advance, questions } = await stage(t, 16)
+  const [cutOff, other] = [replica(true), replica(true)]
+  // One long request, and 7 places to spare: then the process is paused, or can't reach the store.
+  t.equal(await cutOff.enter(1), undefined)
+  advance(CALL_LEASE_MS + 1)
+  for (let i = 0; i < 16; i++) t.equal(await other.enter(1), undefined, `${i + 1} of 16`)
+  t.equal(cutOff.tryEnter(1), false)
+  t.equal(await cutOff.enter(1), 'at_limit')
+  other.end()
+  const before = questions()
+  t.equal(await cutOff.enter(1), undefined, 'which counts the long request again')
+  t.equal(questions(), before + 1)
+  t.equal(await other.enter(15), 'at_limit')
+  t.equal(await other.enter(14), undefined)
 })
 
 t.test('many requests of many replicas: never more than the limit, and all of it', async (t) => {

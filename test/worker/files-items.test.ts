@@ -2,7 +2,17 @@
 import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import fs from 'node:fs'
-import { mkdir, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import {
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
 
@@ -11,6 +21,7 @@ import t, { type Test } from 'tap'
 import { FileLayout, UnsafePathError } from '../../src/shared/files/layout.ts'
 import { mintArtifactId, mintSessionId } from '../../src/shared/ids.ts'
 import type { FileRef } from '../../src/shared/state/records.ts'
+import { copy } from '../../src/worker/files/copy-task.ts'
 import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
 import type { ItemSteps } from '../../src/worker/files/item-steps.ts'
 import {
@@ -164,6 +175,48 @@ t.test('a root that is a link may be pointed elsewhere', async (t) => {
   t.same(await readdir(elsewhere), ['sessions'])
 })
 
+t.test('a file from elsewhere is brought in whole under its name, or not at all', async (t) => {
+  const { items, layout, ref, outside, put } = await fixture(t)
+  const directory = await items.create(layout, ref)
+  for (const size of [0, 1_000, 256 * 1024, 1_000_003]) {
+    const content = randomBytes(size)
+    const path = join(outside, 'a')
+    await writeFile(path, content)
+    const handle = await open(path)
+    await handle.read(Buffer.alloc(10))
+    const done = { ok: true, sha256: digestOf(content), sizeBytes: size }
+    const to = { ref, filename: 'b' }
+    t.same(await items.copy(layout, to, handle.fd, size), done, 'exactly the limit')
+    t.same(await readFile(join(directory, 'b')), content)
+    if (size > 0) {
+      const tooLarge = { ok: false, reason: 'too_large' }
+      t.same(await items.copy(layout, { ref, filename: 'c' }, handle.fd, size - 1), tooLarge)
+    }
+    t.same(await items.copy(layout, { ref, filename: 'd' }, content, null), done, 'bytes')
+    t.same(await readFile(join(directory, 'd')), content)
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(10))
+    t.same(buffer.subarray(0, bytesRead), content.subarray(10, 20), 'the position is left alone')
+    await handle.close()
+  }
+  const handle = await open(outside)
+  const notRegular = { ok: false, reason: 'not_regular' }
+  t.same(await items.copy(layout, { ref, filename: 'c' }, handle.fd, null), notRegular)
+  await handle.close()
+  t.same((await readdir(directory)).toSorted(), ['b', 'd'], 'no temporary file is left')
+  const nowhere = { ref: { ...ref, id: mintArtifactId() }, filename: 'c' }
+  await t.rejects(items.copy(layout, nowhere, Buffer.from('x'), null), { code: 'ENOENT' })
+  await t.rejects(
+    items.copy(layout, { ref, filename: '../c' }, Buffer.from('x'), null),
+    UnsafePathError,
+  )
+  const moved = await put('a.txt', 'x')
+  await rename(layout.itemDir(moved), `${layout.itemDir(moved)}.moved`)
+  await symlink(outside, layout.itemDir(moved))
+  const through = { ref: moved, filename: 'c' }
+  await t.rejects(items.copy(layout, through, Buffer.from('x'), null), UnsafePathError)
+  t.same(await readdir(outside), ['a'], 'nothing is written through a link')
+})
+
 t.test('many steps at once are all done, and one that fails disturbs no other', async (t) => {
   const { items, layout, put } = await fixture(t)
   const outcomes = await Promise.all(
@@ -241,11 +294,26 @@ t.test(
     const item = `${session}/artifacts/${made.id}`
     const expected = [`${item}/a.txt`, item, `${session}/artifacts`]
     t.same(await run(step('keep', made, 'a.txt')), expected)
-    t.same(await run(step('sync', made)), expected.slice(1))
     t.same(await run(step('check', made, 'a.txt')), [])
     const hasty = { ...ref, id: mintArtifactId() }
     t.same(await run(step('create', hasty, '', false)), [])
     t.same(await run(step('keep', made, 'a.txt', false)), [])
+    const from = join(base, 'from.txt')
+    await writeFile(from, 'from elsewhere')
+    const source = fs.openSync(from, 'r')
+    t.teardown(() => fs.closeSync(source))
+    const copyOf = (atomicWrites: boolean) => ({
+      source,
+      root: layout.root,
+      atomicWrites,
+      directory: layout.itemDir(made),
+      filename: 'c.txt',
+      maxBytes: null,
+    })
+    const copied = await syncedBy(base, () => copy(copyOf(true)))
+    t.match(copied[0], /\.part$/, 'before it has its name')
+    t.same(copied.slice(1), expected.slice(1))
+    t.same(await syncedBy(base, () => copy(copyOf(false))), [])
     const large = await put('b.bin', randomBytes(300_000))
     const synced = await syncedBy(base, () => keepLarge(step('keep', large, 'b.bin')))
     t.same(synced.slice(-2), [`${session}/artifacts/${large.id}`, `${session}/artifacts`])

@@ -117,6 +117,43 @@ t.test(
   },
 )
 
+t.test('who becomes the maintainer lets the others say first what they work for', async (t) => {
+  const rig = await startRig(t)
+  let nowMs = 0
+  let isLost = false
+  const lock = storeLock(rig, 'a')
+  let rounds = 0
+  const maintainer = maintainerOf(t, rig, {
+    lock: {
+      hold() {
+        rounds++
+        return isLost ? Promise.reject(new StoreUnavailableError('down')) : lock.hold()
+      },
+      forget: () => lock.forget(),
+      release: () => lock.release(),
+    },
+    intervalMs: 60_000,
+    clock: { monotonicMs: () => nowMs, wallMs: () => nowMs },
+  })
+  const pass = async (ms: number): Promise<void> => {
+    nowMs += ms
+    const before = rounds
+    await eventually(() => rounds >= before + 3, 'it tries on')
+  }
+  await maintainer.start()
+  await pass(59_000)
+  // The store goes away for longer than anything under way is kept, and comes back.
+  isLost = true
+  await pass(600_000)
+  lock.forget()
+  isLost = false
+  await pass(0)
+  await pass(9_000)
+  t.equal(maintainer.lastReport, undefined, 'what is under way elsewhere has not been renewed yet')
+  await pass(2_000)
+  await eventually(() => maintainer.lastReport !== undefined, 'then it runs')
+})
+
 t.test('nothing is run where runs are turned off, but there is a maintainer', async (t) => {
   const rig = await startRig(t)
   let asked = 0

@@ -24,7 +24,6 @@ import {
   isTempName,
   openingError,
   READ_FLAGS,
-  tempPathIn,
   UnsafePathError,
 } from './layout.ts'
 import {
@@ -102,11 +101,6 @@ export class FileStore extends FileLayout {
       await closeFdAsync(fd)
       throw error
     }
-  }
-
-  /** A name for a temporary file beside `finalPath`; short, whatever the length of the final name. */
-  tempPath(finalPath: string): string {
-    return tempPathIn(dirname(finalPath))
   }
 
   /** Creates a file that must not exist yet, below the root and through no link, for writing. The caller closes the handle. */

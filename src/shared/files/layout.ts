@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join, resolve, sep } from 'node:path'
 
 import type { FileRef, SessionKey } from '../state/records.ts'
 
@@ -48,30 +48,30 @@ export class FileLayout {
   /** Absolute; not resolved through links, because upstreams are told paths below it as the operator mounted it. */
   readonly root: string
   readonly atomicWrites: boolean
+  /** Where all sessions are. */
+  readonly sessionsDir: string
 
   constructor(options: FileStoreOptions) {
     this.root = resolve(options.root)
     this.atomicWrites = options.atomicWrites
-  }
-
-  /** Where all sessions are. */
-  get sessionsDir(): string {
-    return join(this.root, 'sessions')
+    this.sessionsDir = join(this.root, 'sessions')
   }
 
   /** Directory of a session. Throws `UnsafePathError` when an id can't be a path component. */
   sessionDir(key: SessionKey): string {
-    return join(this.root, 'sessions', pathComponent(key.serverId), pathComponent(key.sessionId))
+    const { serverId, sessionId } = key
+    // Not `join`, which would normalise what has nothing to be normalised, several times a call.
+    return `${this.sessionsDir}${sep}${pathComponent(serverId)}${sep}${pathComponent(sessionId)}`
   }
 
   /** Directory of one item. */
   itemDir(ref: FileRef): string {
-    return join(this.sessionDir(ref), ref.kind, pathComponent(ref.id))
+    return `${this.sessionDir(ref)}${sep}${ref.kind}${sep}${pathComponent(ref.id)}`
   }
 
   /** Path of an item's file; `filename` must have come from `sanitizeFilename`. */
   itemPath(ref: FileRef, filename: string): string {
-    return join(this.itemDir(ref), pathComponent(filename))
+    return `${this.itemDir(ref)}${sep}${pathComponent(filename)}`
   }
 }
 

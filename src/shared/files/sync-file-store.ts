@@ -17,7 +17,13 @@ import {
 } from 'node:fs'
 import { dirname } from 'node:path'
 
-import { CREATE_FLAGS, openingError, READ_FLAGS, UnsafePathError, type FileStoreOptions } from './layout.ts'
+import {
+  CREATE_FLAGS,
+  openingError,
+  READ_FLAGS,
+  UnsafePathError,
+  type FileStoreOptions,
+} from './layout.ts'
 
 /** An open descriptor that was checked; the caller closes it. */
 export interface CheckedFile {

@@ -6,7 +6,7 @@ import type { LocalStoreOptions } from './open.ts'
 import type { StorePolicy } from './store.ts'
 
 /** A call whose process stopped renewing its lease frees its slot after this. */
-const CALL_LEASE_MS = 15_000
+export const CALL_LEASE_MS = 15_000
 /** A stream whose holder stopped renewing is taken over after this, when nothing told of its end before. */
 const STREAM_LEASE_MS = 3_000
 

@@ -240,8 +240,9 @@ export interface StateStore {
   /** Ends a lease of calls; unknown ones are ignored. */
   leaveCalls(key: SessionKey, leaseId: string): Promise<void>
   /**
-   * What a process does regularly for the sessions that it works for: notes their use, keeps their pending artifacts, reservations and the named
-   * leases of calls from ending. One that lost its slot is not revived, but what it has is kept.
+   * What a process does regularly for the sessions that it works for: notes their use, keeps the named leases of calls, and the pending artifacts and
+   * reservations that it has begun, from ending (a store of one process: all of the session's). A session that lost its slot is not revived, but what
+   * it has is kept.
    */
   keepAlive(
     sessions: readonly { readonly key: SessionKey; readonly callLeases: readonly string[] }[],

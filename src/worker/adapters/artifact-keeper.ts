@@ -1,5 +1,4 @@
 /** Makes artifacts of files: room in the store, bytes in the item's directory, the record committed, and whatever fails undone. */
-import { rm } from 'node:fs/promises'
 import { extname } from 'node:path'
 
 import type { ArtifactProducerConfig } from '../../shared/config/config.ts'
@@ -15,6 +14,7 @@ import { mintArtifactId, type ArtifactId } from '../../shared/ids.ts'
 import type { ArtifactRecord, FileRef } from '../../shared/state/records.ts'
 import type { ArtifactCommitted } from '../../shared/state/store.ts'
 import type { KeptFile } from '../files/item-task.ts'
+import type { FileDigest } from '../files/pump.ts'
 import type { CallContext } from './adapter.ts'
 import type { EmbeddedFile } from './embedded-content.ts'
 import type { OpenSource } from './source-area.ts'
@@ -103,31 +103,23 @@ export class ArtifactKeeper {
         ? withExtension(pending.filename, extname(source.name))
         : source.name
       const filename = withMimeExtension(sanitizeFilename(wanted, pending.filename), mimeType)
-      const target = this.#context.services.files.itemPath(pending.ref, filename)
-      const copied = await this.#copyWithinQuota(source, target)
-      await this.#sync(pending)
-      return this.#commit(pending, { filename, mimeType, ...copied })
+      const { handle, sizeBytes, name } = source
+      const digest = await this.#bringIn(pending, filename, { from: handle.fd, sizeBytes, name })
+      return this.#commit(pending, { filename, mimeType, ...digest })
     })
   }
 
   /** Keeps bytes that came in a result. */
   async keepBytes(pending: PendingArtifact, file: EmbeddedFile): Promise<ArtifactRecord> {
     return this.#undoing(pending, async () => {
-      const { files, digests } = this.#context.services
       const wanted = pending.isNameChosen
         ? withExtension(pending.filename, extname(file.filename))
         : file.filename
       const mimeType = mimeTypeOf(wanted, file.bytes.subarray(0, SNIFF_BYTES))
       const filename = withMimeExtension(wanted, mimeType)
-      const path = files.itemPath(pending.ref, filename)
-      const reservation = await this.#reserve(file.bytes.byteLength)
-      try {
-        await this.#write(path, file.bytes)
-      } finally {
-        await reservation.release()
-      }
-      const digest = await digests.digestFile(path)
-      await this.#sync(pending)
+      const { bytes } = file
+      const from = { from: bytes, sizeBytes: bytes.byteLength, name: file.filename }
+      const digest = await this.#bringIn(pending, filename, from)
       return this.#commit(pending, { filename, mimeType, ...digest })
     })
   }
@@ -144,13 +136,23 @@ export class ArtifactKeeper {
     return outcome.artifact
   }
 
-  async #copyWithinQuota(source: OpenSource, target: string) {
-    const { digests } = this.#context.services
+  /** Copies within the quota; `from` is bytes or an open descriptor, `name` what the tool calls the file. */
+  async #bringIn(
+    pending: PendingArtifact,
+    filename: string,
+    source: {
+      readonly from: number | Uint8Array
+      readonly sizeBytes: number
+      readonly name: string
+    },
+  ): Promise<FileDigest> {
+    const { files, digests } = this.#context.services
     const reservation = await this.#reserve(source.sizeBytes)
     try {
       // A file that grows meanwhile must not outgrow what was set aside for it.
       const maxBytes = reservation.isHeld ? source.sizeBytes : null
-      const copied = await digests.copyFile(source.handle.fd, target, maxBytes)
+      const to = { ref: pending.ref, filename }
+      const copied = await digests.items.copy(files, to, source.from, maxBytes)
       if (copied.ok) return { sizeBytes: copied.sizeBytes, sha256: copied.sha256 }
       throw new ToolRefusal(
         `The tool ${this.#toolName} ran, but its file "${source.name}" could not be kept: it changed while it was copied.`,
@@ -179,27 +181,6 @@ export class ArtifactKeeper {
     const { files } = this.#context.services
     for (const { id } of evicted) this.evictedIds.add(id)
     await Promise.allSettled(evicted.map((ref) => files.removeItem(ref)))
-  }
-
-  /** For what was published by this process; `keep` syncs by itself. */
-  async #sync(pending: PendingArtifact): Promise<void> {
-    const { files, digests } = this.#context.services
-    await digests.items.sync(files, pending.ref)
-  }
-
-  async #write(path: string, bytes: Uint8Array): Promise<void> {
-    const { files } = this.#context.services
-    const temp = files.tempPath(path)
-    const handle = await files.createFile(temp)
-    try {
-      await handle.writeFile(bytes)
-      await handle.close()
-      await files.publish(temp, path)
-    } catch (error) {
-      await handle.close().catch(() => undefined)
-      await rm(temp, { force: true })
-      throw error
-    }
   }
 
   /** Whatever goes wrong, the item does not stay behind. */

@@ -27,6 +27,7 @@ export class SseSplitter {
   /** Takes a chunk and answers the events that it completes, in order. */
   push(chunk: Uint8Array): Uint8Array[] {
     const events: Uint8Array[] = []
+    const endOfLine = lineEnds(chunk)
     let start = 0
     for (let i = 0; i < chunk.length; i++) {
       const byte = chunk[i]
@@ -44,6 +45,7 @@ export class SseSplitter {
       this.#afterCr = byte === CR
       if (byte !== LF && byte !== CR) {
         this.#atLineStart = false
+        i = endOfLine(i) - 1
         continue
       }
       if (!this.#atLineStart) {
@@ -174,6 +176,21 @@ function linesOf(event: Uint8Array): Line[] {
         value: value.startsWith(' ') ? value.slice(1) : value,
       }
     })
+}
+
+/** Finds the first line end at or after a place, else the chunk's end; places only grow. Searching is far faster than looking at each byte. */
+function lineEnds(chunk: Uint8Array): (from: number) => number {
+  const next = (byte: number, from: number): number => {
+    const at = chunk.indexOf(byte, from)
+    return at === -1 ? chunk.length : at
+  }
+  let lf = -1
+  let cr = -1
+  return (from) => {
+    if (lf < from) lf = next(LF, from)
+    if (cr < from) cr = next(CR, from)
+    return Math.min(lf, cr)
+  }
 }
 
 function startsWith(bytes: Buffer, at: number, text: string): boolean {

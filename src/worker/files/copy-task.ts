@@ -1,17 +1,18 @@
-/** What the pool's threads run to copy a file from elsewhere into an item: with its digest, capped, and whole under its name or not there at all. */
+/** What the pool's threads run to bring a file from elsewhere into an item: with its digest, capped, and whole under its name or not there at all. */
+import { createHash } from 'node:crypto'
 import { closeSync, fstat, fsync, fsyncSync, renameSync, rmSync, write, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 import { tempPathIn } from '../../shared/files/layout.ts'
 import { SyncFileStore } from '../../shared/files/sync-file-store.ts'
-import { pump, type FileDigest } from './digest-task.ts'
+import { pump, type FileDigest } from './pump.ts'
 import { settle, type TaskOutcome } from './task-outcome.ts'
 
 /** What to copy where. Plain data: it crosses threads. */
 export interface CopyOrder {
-  /** An open descriptor; read from its start without moving its position, it stays the caller's. */
-  readonly source: number
+  /** Bytes, or an open descriptor: that is read from its start without moving its position, and stays the caller's. */
+  readonly source: number | Uint8Array
   readonly root: string
   readonly atomicWrites: boolean
   /** Directory of the item, and the file's name in it. */
@@ -40,17 +41,20 @@ export function copy(order: CopyOrder): Promise<TaskOutcome<Copied>> {
 
 async function copyInto(files: SyncFileStore, order: CopyOrder): Promise<Copied> {
   const { source, directory, filename, maxBytes } = order
-  const stats = await fstatAsync(source)
-  if (!stats.isFile()) return { ok: false, reason: 'not_regular' }
-  if (maxBytes !== null && stats.size > maxBytes) return { ok: false, reason: 'too_large' }
+  const size = await sizeOf(source)
+  if (size === undefined) return { ok: false, reason: 'not_regular' }
+  if (maxBytes !== null && size > maxBytes) return { ok: false, reason: 'too_large' }
   const temp = tempPathIn(directory)
   const target = files.createFile(temp)
   let isKept = false
   try {
-    const isSmall = stats.size <= SMALL_BYTES
-    const digest = await pump(source, maxBytes, (piece) =>
-      isSmall ? writeInPlace(target, piece) : writeAll(target, piece),
-    )
+    const isSmall = size <= SMALL_BYTES
+    const writePiece = isSmall ? writeInPlace : writeAll
+    const consume = (piece: Buffer): Promise<void> => writePiece(target, piece)
+    const digest =
+      typeof source === 'number'
+        ? await pump(source, maxBytes, consume)
+        : await pumpBytes(source, consume)
     // The source grew while it was read.
     if (maxBytes !== null && digest.sizeBytes > maxBytes) return { ok: false, reason: 'too_large' }
     if (order.atomicWrites && isSmall) fsyncSync(target)
@@ -65,6 +69,29 @@ async function copyInto(files: SyncFileStore, order: CopyOrder): Promise<Copied>
   }
 }
 
+/** Undefined for what is no regular file. */
+async function sizeOf(source: number | Uint8Array): Promise<number | undefined> {
+  if (typeof source !== 'number') return source.byteLength
+  const stats = await fstatAsync(source)
+  return stats.isFile() ? stats.size : undefined
+}
+
+/** Piece by piece, so that the thread's other tasks get their turns. */
+async function pumpBytes(
+  bytes: Uint8Array,
+  consume: (piece: Buffer) => Promise<void>,
+): Promise<FileDigest> {
+  const hash = createHash('sha256')
+  for (let start = 0; start < bytes.byteLength; start += SMALL_BYTES) {
+    const length = Math.min(SMALL_BYTES, bytes.byteLength - start)
+    const piece = Buffer.from(bytes.buffer, bytes.byteOffset + start, length)
+    hash.update(piece)
+    // oxlint-disable-next-line no-await-in-loop -- in order
+    await consume(piece)
+  }
+  return { sha256: hash.digest('hex'), sizeBytes: bytes.byteLength }
+}
+
 async function writeInPlace(target: number, piece: Buffer): Promise<void> {
   let offset = 0
   while (offset < piece.byteLength) offset += writeSync(target, piece, offset)
@@ -74,7 +101,13 @@ async function writeAll(target: number, piece: Buffer): Promise<void> {
   let offset = 0
   while (offset < piece.byteLength) {
     // oxlint-disable-next-line no-await-in-loop -- a short write is continued where it stopped
-    const { bytesWritten } = await writeAsync(target, piece, offset, piece.byteLength - offset, null)
+    const { bytesWritten } = await writeAsync(
+      target,
+      piece,
+      offset,
+      piece.byteLength - offset,
+      null,
+    )
     offset += bytesWritten
   }
 }

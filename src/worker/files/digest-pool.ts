@@ -3,13 +3,15 @@
  * when there was none for a while.
  */
 import { Piscina } from 'piscina'
+import { fileURLToPath } from 'node:url'
 import type { MessagePort } from 'node:worker_threads'
 
 import { BodyReceiver, type GrantRoom } from './body-receiver.ts'
-import type { Copied, FileDigest } from './digest-task.ts'
+import type { Copied } from './copy-task.ts'
 import { ItemSteps } from './item-steps.ts'
 import type { KeptFile, StepValue } from './item-task.ts'
 import type { Received, ReceiveOrder } from './receive-body.ts'
+import type { FileDigest } from './pump.ts'
 import { PoolTaskError, valueOf, type TaskOutcome } from './task-outcome.ts'
 
 /** See the file comment. Errors of the file system reject with their `code` kept. */
@@ -27,8 +29,8 @@ export interface DigestPool {
 const MAX_THREADS = 2
 /** A slow upload is a task that mostly waits: many share a thread. More than all of these wait in a queue, their clients paused. */
 const TASKS_PER_THREAD = 512
-/** A thread costs about 80 ms to start. */
-const IDLE_TIMEOUT_MS = 30_000
+/** A thread costs about 80 ms to start, which the next call that touches a file would have to wait for. */
+const IDLE_TIMEOUT_MS = 300_000
 const CLOSE_PATIENCE_MS = 30_000
 /** From this many tasks on the first thread, the second is started. */
 const SPREAD_AT_TASKS = 2
@@ -38,16 +40,19 @@ export function openDigestPool(): DigestPool {
   return new PiscinaPool()
 }
 
-/** The compiled names: these URLs are not imports that the compiler would rewrite. */
-const DIGEST_TASK = new URL('./digest-task.js', import.meta.url).href
-const ITEM_TASK = new URL('./item-task.js', import.meta.url).href
+/** The compiled names: these are not imports that the compiler would rewrite. As paths, because the pool would make one of a URL for each task. */
+const DIGEST_TASK = pathOf('./digest-task.js')
+const ITEM_TASK = pathOf('./item-task.js')
+const COPY_TASK = pathOf('./copy-task.js')
 
 class PiscinaPool implements DigestPool {
-  readonly items = new ItemSteps(
-    (steps) => this.#runTask<readonly TaskOutcome<StepValue>[]>(ITEM_TASK, 'runSteps', steps),
-    async (order) =>
-      valueOf(await this.#runTask<TaskOutcome<KeptFile | null>>(ITEM_TASK, 'keepLarge', order)),
-  )
+  readonly items = new ItemSteps({
+    run: (steps) => this.#runTask<readonly TaskOutcome<StepValue>[]>(ITEM_TASK, 'runSteps', steps),
+    keepLarge: async (step) =>
+      valueOf(await this.#runTask<TaskOutcome<KeptFile | null>>(ITEM_TASK, 'keepLarge', step)),
+    copy: async (order) =>
+      valueOf(await this.#runTask<TaskOutcome<Copied>>(COPY_TASK, 'copy', order)),
+  })
   readonly #pool = new Piscina({
     filename: DIGEST_TASK,
     minThreads: 0,
@@ -109,4 +114,8 @@ class PiscinaPool implements DigestPool {
     this.#running.add(running)
     return running.finally(() => this.#running.delete(running))
   }
+}
+
+function pathOf(file: string): string {
+  return fileURLToPath(new URL(file, import.meta.url))
 }

@@ -45,7 +45,7 @@ export class ItemSteps {
     this.#copy = tasks.copy
   }
 
-  /** Makes an item's directory and answers its path. It is not durable before `keep` or `sync`. */
+  /** Makes an item's directory and answers its path. It is not durable before something in it is kept. */
   async create(files: FileLayout, ref: FileRef): Promise<string> {
     const step = stepOf('create', files, ref)
     await this.#step(step)
@@ -55,11 +55,6 @@ export class ItemSteps {
   /** Resolves when the item's file is there, regular and in its place. */
   async check(files: FileLayout, ref: FileRef, filename: string): Promise<void> {
     await this.#step(stepOf('check', files, ref, filename))
-  }
-
-  /** Makes an item durable whose file is already, when writes are atomic. */
-  async sync(files: FileLayout, ref: FileRef): Promise<void> {
-    if (files.atomicWrites) await this.#step(stepOf('sync', files, ref))
   }
 
   /**
@@ -73,13 +68,13 @@ export class ItemSteps {
   }
 
   /**
-   * Copies an open regular file into an item, durable when writes are atomic; whole, or nothing. `source` is read from its start without moving its
-   * position and stays the caller's. `maxBytes` null means no limit.
+   * Brings a file from elsewhere into an item, durable when writes are atomic; whole, or nothing. `source` is bytes or the descriptor of a regular
+   * file, which is read from its start without moving its position and stays the caller's. `maxBytes` null means no limit.
    */
-  copy(
+  async copy(
     files: FileLayout,
     to: { readonly ref: FileRef; readonly filename: string },
-    source: number,
+    source: number | Uint8Array,
     maxBytes: number | null,
   ): Promise<Copied> {
     const { root, atomicWrites } = files

@@ -14,14 +14,14 @@ import {
   withMimeExtension,
 } from '../../shared/files/names.ts'
 import { SyncFileStore, type CheckedFile } from '../../shared/files/sync-file-store.ts'
-import { pump, type FileDigest } from './digest-task.ts'
+import { pump, type FileDigest } from './pump.ts'
 import { settle, settleSync, type TaskOutcome } from './task-outcome.ts'
 
 /**
  * What is done with an item. `create`: makes its directory. `check`: fails when the file is not there, regular and in its place. `keep`: keeps what a
- * tool wrote into the directory under the name, or under one of its own. `sync`: makes the item durable, but for its file's content.
+ * tool wrote into the directory under the name, or under one of its own.
  */
-export type StepKind = 'create' | 'check' | 'keep' | 'sync'
+export type StepKind = 'create' | 'check' | 'keep'
 
 /** One step. It crosses threads, and a flat one does so at half the cost of one with fields. Paths are those of the layout. */
 export type ItemStep = readonly [
@@ -75,9 +75,6 @@ function runStep(step: ItemStep): StepValue {
     }
     case 'keep':
       return keepSmall(files, directory, filename)
-    case 'sync':
-      files.syncItem(directory)
-      return null
   }
 }
 

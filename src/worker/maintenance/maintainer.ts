@@ -25,6 +25,12 @@ export interface MaintainerOptions {
   readonly clock?: Clock
 }
 
+/**
+ * A run comes no sooner after an election, in milliseconds: two rounds in which every worker says what it works for. When the store itself was away,
+ * nobody could say so for as long, and what is under way looks abandoned.
+ */
+const SETTLE_MS = 10_000
+
 /** See the file comment. */
 export class Maintainer {
   readonly #options: MaintainerOptions
@@ -90,11 +96,14 @@ export class Maintainer {
     this.#isFirstAnswer = false
     if (this.#isStopping || tenure === undefined || this.#work !== undefined) return
     const isNew = tenure !== this.#tenure
+    const nowMs = this.#clock.monotonicMs()
     if (isNew) {
       this.#tenure = tenure
       this.#runsOfTenure = 0
+      const { intervalMs } = this.#options
+      this.#dueAtMs = Math.max(this.#dueAtMs, nowMs + Math.min(intervalMs ?? 0, SETTLE_MS))
     }
-    const isDue = this.#clock.monotonicMs() >= this.#dueAtMs
+    const isDue = nowMs >= this.#dueAtMs
     if (!isNew && !isDue) return
     this.#work = this.#perform(tenure, { isNew, isFirstAnswer, isDue })
       .catch((error: unknown) => this.#options.onError?.(error))

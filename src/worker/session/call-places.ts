@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 
+import { CALL_LEASE_MS } from '../../shared/state/local-options.ts'
 import type { SessionKey } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
 
@@ -12,6 +13,11 @@ const SPARE = 7
 /** Questions to the store while others are giving back what they do not use, and the time between two, in milliseconds. */
 const MAX_TRIES = 8
 const RETRY_MS = 15
+/**
+ * Places are given to requests for so long after the question that brought them, in milliseconds: less than any lease lasts. Whether it was renewed
+ * since is not known here: a process that was paused, or cut off from the store, may have lost it.
+ */
+const GRANT_LIFE_MS = CALL_LEASE_MS - 1_000
 
 /** Why requests got no places. */
 export type PlacesRefused = 'at_limit' | 'session_gone'
@@ -20,19 +26,23 @@ export type PlacesRefused = 'at_limit' | 'session_gone'
 export class CallPlaces {
   readonly #store: StateStore
   readonly #key: SessionKey
+  readonly #clock: () => number
   /** The lease, while the store may know it. */
   #lease: string | undefined
   /** Places of the lease that requests have. */
   #used = 0
   #granted = 0
+  #grantEndsAtMs = 0
   #asking: Promise<void> | undefined
-  /** Whether the last answer had nothing to spare: others may be waiting for each place. */
+  /** Whether there was nothing to spare when somebody asked: others may be waiting for each place. */
   #isTight = false
   #isUsedSinceTrim = false
 
-  constructor(store: StateStore, key: SessionKey) {
+  /** `clock` is monotonic, in milliseconds. */
+  constructor(store: StateStore, key: SessionKey, clock: () => number = performanceNow) {
     this.#store = store
     this.#key = key
+    this.#clock = clock
   }
 
   /** The lease for the store to keep; undefined when there is none. */
@@ -43,6 +53,7 @@ export class CallPlaces {
   /** Takes places at once when the lease has them; false when `enter` has to ask. */
   tryEnter(count: number): boolean {
     if (this.#asking !== undefined || this.#used + count > this.#granted) return false
+    if (this.#clock() > this.#grantEndsAtMs) return false
     this.#take(count)
     return true
   }
@@ -78,6 +89,7 @@ export class CallPlaces {
 
   /** Somebody needs places: gives up all that are not used. */
   giveBack(): void {
+    this.#isTight = true
     if (this.#granted > this.#used) this.#shrink()
   }
 
@@ -95,11 +107,16 @@ export class CallPlaces {
   /** Asks for a lease of `count` places. */
   async #ask(count: number, spare: number): Promise<number | 'wait' | PlacesRefused> {
     const lease = (this.#lease ??= randomBytes(9).toString('base64url'))
+    const grantEndsAtMs = this.#clock() + GRANT_LIFE_MS
     const question = this.#store.enterCalls(this.#key, lease, count, spare)
     const settled = question.then(
       (answer) => {
-        if (typeof answer !== 'number') return
+        if (typeof answer !== 'number') {
+          this.#isTight = true
+          return
+        }
         this.#granted = answer
+        this.#grantEndsAtMs = grantEndsAtMs
         this.#isTight = answer < count + spare
       },
       () => {
@@ -133,4 +150,8 @@ export class CallPlaces {
       this.#store.enterCalls(this.#key, lease, this.#used, 0).catch(() => undefined)
     }
   }
+}
+
+function performanceNow(): number {
+  return performance.now()
 }

@@ -2,11 +2,12 @@
 import { CLOCK, ITEMS, SESSION, SUMS } from './lua.ts'
 import { script } from './script.ts'
 
-/** Arguments: id, what is known of it, how many there may be. Answers `session_gone`, `at_capacity`, `duplicate`, or `ok` and the share. */
+/** Arguments: id, what is known of it, how many there may be, who asks. Answers `session_gone`, `at_capacity`, `duplicate`, or `ok` and the share. */
 export const ALLOCATE = script(
   CLOCK,
   SESSION,
   SUMS,
+  ITEMS,
   `
 local id, most = ARGV[3], tonumber(ARGV[5])
 local s = load_usable()
@@ -28,6 +29,7 @@ if redis.call('HSETNX', H .. ':i', 'a' .. id, ARGV[4]) == 0 then
 end
 redis.call('HSET', H .. ':z', 'a' .. id, 0)
 redis.call('ZADD', H .. ':p', fine, id)
+own(id, ARGV[6])
 redis.call('HINCRBY', H, 'arts', 1)
 redis.call('HINCRBY', H, 'pend', 1)
 touch(s)
@@ -84,6 +86,7 @@ local record = redis.call('HGET', H .. ':i', field) .. ARGV[5] .. cmsgpack.pack(
 redis.call('HSET', H .. ':i', field, record)
 redis.call('HSET', H .. ':z', field, bytes)
 redis.call('ZREM', H .. ':p', id)
+redis.call('HDEL', H .. ':o', id)
 redis.call('ZADD', H .. ':a', fine, id)
 redis.call('HINCRBY', H, 'pend', -1)
 redis.call('HINCRBY', H, 'used', bytes)

@@ -24,9 +24,8 @@ export async function allocateArtifact(
   artifact: NewArtifact,
 ): Promise<'allocated' | 'at_capacity' | 'session_gone'> {
   const most = optional(ctx.policy.maxArtifactsPerSession)
-  const answer = listOf(
-    await ctx.onSession(ALLOCATE, key, artifact.artifactId, pack(artifact), most),
-  )
+  const args = [artifact.artifactId, pack(artifact), most, ctx.origin]
+  const answer = listOf(await ctx.onSession(ALLOCATE, key, ...args))
   const outcome = outcomeOf(answer)
   if (outcome === 'session_gone' || outcome === 'at_capacity') return outcome
   if (outcome === 'duplicate') throw new Error('an artifact with this id exists')

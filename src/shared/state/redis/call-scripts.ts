@@ -83,16 +83,17 @@ end
 )
 
 /**
- * Notes use of a session that has work: its pending artifacts, reservations and these leases go on too. One that lost its slot is not revived.
- * Arguments: how long a lease lasts, leases. Answers 1 when there is such a session.
+ * Notes use of a session that has work: these leases, and the pending artifacts and reservations that the same one has begun, go on too; those of a
+ * dead process must end, however long others use the session. One that lost its slot is not revived. Arguments: how long a lease lasts, who asks,
+ * leases. Answers 1 when there is such a session.
  */
 export const KEEP = script(
   CLOCK,
   SESSION,
   LEASES,
   `
-local lasts, renewed = tonumber(ARGV[3]), false
-for i = 4, #ARGV do
+local lasts, owner, renewed = tonumber(ARGV[3]), ARGV[4], false
+for i = 5, #ARGV do
   local ends = redis.call('ZSCORE', C, ARGV[i])
   if ends and tonumber(ends) >= now then
     redis.call('ZADD', C, now + lasts, ARGV[i])
@@ -114,7 +115,9 @@ if s.te and s.te < now + tomb then
 end
 for _, key in ipairs({H .. ':p', H .. ':rt'}) do
   for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    redis.call('ZADD', key, 'XX', 'GT', fine, id)
+    if (redis.call('HGET', H .. ':o', id) or owner) == owner then
+      redis.call('ZADD', key, 'XX', 'GT', fine, id)
+    end
   end
 end
 refresh(s, false)

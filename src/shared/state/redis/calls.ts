@@ -56,7 +56,7 @@ export async function keepAlive(
   const [unknown, ...kept] = await Promise.all([
     noted,
     ...sessions.map(({ key, callLeases }) =>
-      ctx.onSession(KEEP, key, ctx.policy.callLeaseMs, ...callLeases),
+      ctx.onSession(KEEP, key, ctx.policy.callLeaseMs, ctx.origin, ...callLeases),
     ),
   ])
   const lost = unknown.flatMap((index) => (kept[index] === 1 ? (sessions[index]?.key ?? []) : []))

@@ -46,15 +46,16 @@ export class RedisContext {
   readonly client: RedisClient
   readonly policy: StorePolicy
   readonly keys: RedisKeys
+  /** Who asks: one port of one replica; empty when that is not known. */
+  readonly origin: string
   readonly #shared: Shared
-  readonly #origin: string
 
   private constructor(shared: Shared, origin: string) {
     this.client = shared.options.client
     this.policy = shared.options.policy
     this.keys = shared.keys
     this.#shared = shared
-    this.#origin = origin
+    this.origin = origin
   }
 
   static create(options: RedisStoreOptions): RedisContext {
@@ -107,18 +108,18 @@ export class RedisContext {
 
   /** Channel and message for a script that publishes that a session changed. */
   invalidation(key: SessionKey, audience: Audience): readonly [channel: string, message: string] {
-    const origin = audience === 'others' ? this.#origin : ''
+    const origin = audience === 'others' ? this.origin : ''
     return [this.#shared.channel, encodeChange({ kind: 'invalidate', origin, key })]
   }
 
   /** Channel and message for a script that publishes that a stream is to be taken over. */
   offer(key: SessionKey): readonly [channel: string, message: string] {
-    return [this.#shared.channel, encodeChange({ kind: 'offered', origin: this.#origin, key })]
+    return [this.#shared.channel, encodeChange({ kind: 'offered', origin: this.origin, key })]
   }
 
   /** Publishes a notification for the client of a session. */
   async announce(key: SessionKey, message: JsonObject): Promise<void> {
-    const change = { kind: 'announced', origin: this.#origin, key, message } as const
+    const change = { kind: 'announced', origin: this.origin, key, message } as const
     try {
       await this.client.publish(this.#shared.channel, encodeChange(change))
     } catch (error) {

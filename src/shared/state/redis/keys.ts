@@ -2,7 +2,7 @@
  * Names of keys in Redis. All keys of a session share one hash tag, and so do those that span sessions: a script touches keys of one slot only.
  *
  * Of a session, after `<key base>:{s:<server>:<session>}`: nothing (hash: record, state, times, sums), `:i` items, `:z` their sizes, `:u` `:a` `:p`
- * uploads, artifacts and pending artifacts by use, `:r` `:rt` reservations and their times, `:n` nonces, `:c` `:cn` leases of calls, `:e` kept events.
+ * uploads, artifacts and pending artifacts by use, `:r` `:rt` reservations and their times, `:o` who began what is under way, `:n` nonces, `:c` `:cn` leases of calls, `:e` kept events.
  *
  * Of all, after `<key base>:{g}`: `:active` sessions that hold a slot by use, `:due` when a session is to be looked at, `:shares` what each session
  * adds to `:totals`, `:claims` `:claim-times` bytes that are about to be added, `:streams` `:stream-ends` `:stream-holders` leases of standalone

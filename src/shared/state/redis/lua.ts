@@ -37,7 +37,7 @@ local H = KEYS[1]
 local idle, life, revivable, keep, tomb, uttl, attl, grace, maxbytes, afirst =
   string.match(ARGV[2], '^(%d*):(%d*):(%d*):(%d*):(%d*):(%d*):(%d*):(%d*):(%d*):(%d*)$')
 idle, life, keep, tomb = tonumber(idle), tonumber(life), tonumber(keep), tonumber(tomb)
-local SUFFIXES = {'', ':i', ':z', ':u', ':a', ':p', ':r', ':rt', ':e'}
+local SUFFIXES = {'', ':i', ':z', ':u', ':a', ':p', ':r', ':rt', ':o', ':e'}
 local function load()
   local f = redis.call('HMGET', H, 'st', 'la', 'te', 'tr', 'v', 'xp')
   if not f[1] then
@@ -136,9 +136,17 @@ local function changed(s)
 end
 `
 
-/** Items: named by one letter for the kind (`u`, `a`) and their id. */
+/**
+ * Items: named by one letter for the kind (`u`, `a`) and their id. `own` notes who has begun what is under way (a pending artifact, a reservation), so
+ * that only they keep it.
+ */
 export const ITEMS = `
 maxbytes = tonumber(maxbytes)
+local function own(id, owner)
+  if owner ~= '' then
+    redis.call('HSET', H .. ':o', id, owner)
+  end
+end
 local function drop_item(field)
   local kind, id = string.sub(field, 1, 1), string.sub(field, 2)
   local size = tonumber(redis.call('HGET', H .. ':z', field)) or 0
@@ -149,6 +157,7 @@ local function drop_item(field)
     redis.call('HINCRBY', H, 'ups', -1)
   else
     if redis.call('ZREM', H .. ':a', id) == 0 and redis.call('ZREM', H .. ':p', id) == 1 then
+      redis.call('HDEL', H .. ':o', id)
       redis.call('HINCRBY', H, 'pend', -1)
     end
     redis.call('HINCRBY', H, 'arts', -1)
@@ -163,6 +172,7 @@ local function drop_reservation(id)
     return false
   end
   redis.call('HDEL', H .. ':r', id)
+  redis.call('HDEL', H .. ':o', id)
   redis.call('ZREM', H .. ':rt', id)
   redis.call('HINCRBY', H, 'resv', 0 - tonumber(bytes))
   return true

@@ -120,7 +120,13 @@ return {'ok', slots, int(bytes)}
 `,
 )
 
-/** Ends claims whose operation is not under way any more. Arguments: fence (empty for none). Answers `fenced`, or `ok` and their bytes. */
+/** The time. */
+export const NOW = script(CLOCK, 'return int(now)')
+
+/**
+ * Ends claims whose operation was not under way any more at a moment. Arguments: fence (empty for none), that moment. Answers `fenced`, or `ok` and
+ * their bytes.
+ */
 export const END_CLAIMS = script(
   CLOCK,
   SHARES,
@@ -129,7 +135,7 @@ if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
   return {'fenced'}
 end
 local bytes = 0
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', G .. ':claim-times', '-inf', now - ${UNDER_WAY_MS})) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', G .. ':claim-times', '-inf', tonumber(ARGV[3]) - ${UNDER_WAY_MS})) do
   bytes = bytes + drop_claim(id)
 end
 return {'ok', int(bytes)}

@@ -9,6 +9,7 @@ import {
   CORRECT_SHARES,
   END_CLAIMS,
   LOOK_AT_SHARES,
+  NOW,
   RECOUNT_ALL,
   RECOUNT_SESSION,
 } from './repair-scripts.ts'
@@ -23,13 +24,14 @@ export async function repairCounters(
   const token = optional(fence)
   const repair = { sessions: 0, bytes: 0 }
   try {
+    const begunAt = textOf(await ctx.onAll(NOW))
     for await (const names of knownSessions(ctx)) {
       const [sessions, bytes] = await correct(ctx, token, names)
       repair.sessions += sessions
       repair.bytes += bytes
     }
-    // After that, so that what was set aside and then used is counted twice for a moment, not never.
-    repair.bytes += numberOf(answered(await ctx.onAll(END_CLAIMS, token))[1])
+    // After that, and only what can't have been used since it began, so that what was set aside and then used is counted twice for a moment, not never.
+    repair.bytes += numberOf(answered(await ctx.onAll(END_CLAIMS, token, begunAt))[1])
     const recount = answered(await ctx.onAll(RECOUNT_ALL, token))
     repair.sessions += numberOf(recount[1])
     repair.bytes += numberOf(recount[2])

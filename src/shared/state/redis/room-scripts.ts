@@ -71,8 +71,8 @@ return {'ok', int(freed)}
 
 /**
  * Arguments: bytes, reservation that grows (empty for a new one), id of a new one, bytes that must be freed because they were not claimed, end of
- * the claim. Answers `session_gone`, `reservation_gone`, `session_quota`, `short` when less would be freed or the claim has ended, or `ok`, share,
- * and what was evicted.
+ * the claim, who asks. Answers `session_gone`, `reservation_gone`, `session_quota`, `short` when less would be freed or the claim has ended, or `ok`,
+ * share, and what was evicted.
  */
 export const RESERVE = script(
   CLOCK,
@@ -104,6 +104,7 @@ for _, field in ipairs(victims) do
 end
 redis.call('HINCRBY', H .. ':r', id, bytes)
 redis.call('ZADD', H .. ':rt', fine, id)
+own(id, ARGV[8])
 redis.call('HINCRBY', H, 'resv', bytes)
 local answer = {'ok', changed(s)}
 for _, field in ipairs(victims) do

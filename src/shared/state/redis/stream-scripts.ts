@@ -67,7 +67,7 @@ return {'claimed', lease.epoch + 1, before}
 `,
 )
 
-/** Tells the session of a new epoch: what was allowed under an older one is refused from here on. Arguments: epoch. Answers 0 when it is gone. */
+/** Tells the session of a new epoch: what was allowed under an older one is refused from here on. Arguments: epoch. Answers the newest, 0 when it is gone. */
 export const RAISE_EPOCH = script(
   CLOCK,
   SESSION,
@@ -75,11 +75,30 @@ export const RAISE_EPOCH = script(
 if not load_usable() then
   return 0
 end
-local epoch = tonumber(ARGV[3])
-if epoch > (tonumber(redis.call('HGET', H, 'epoch')) or 0) then
+local epoch, known = tonumber(ARGV[3]), tonumber(redis.call('HGET', H, 'epoch')) or 0
+if epoch > known then
   redis.call('HSET', H, 'epoch', epoch)
 end
-return 1
+return math.max(epoch, known)
+`,
+)
+
+/**
+ * Gives a lease an epoch after one that the session knows of: those that are kept here were lost, and began anew. Arguments: session, epoch of the
+ * lease, the session's. Answers the new one, or 0 when the lease has been claimed again.
+ */
+export const LIFT_STREAM = script(
+  CLOCK,
+  SHARES,
+  LEASES,
+  `
+local lease = lease_of(ARGV[2])
+if not lease or lease.epoch ~= tonumber(ARGV[3]) then
+  return 0
+end
+lease.epoch = tonumber(ARGV[4]) + 1
+keep_lease(ARGV[2], lease)
+return lease.epoch
 `,
 )
 

@@ -11,6 +11,7 @@ import {
   CLAIM_STREAM,
   FORGET_STREAM,
   KEEP_EVENTS,
+  LIFT_STREAM,
   RAISE_EPOCH,
   RELEASE_STREAM,
   RENEW_STREAMS,
@@ -35,11 +36,8 @@ export async function claimStream(
   if (outcome === 'session_gone' || outcome === 'epoch_passed') {
     return { ok: false, reason: outcome }
   }
-  const epoch = numberOf(answer[1])
-  if ((await ctx.onSession(RAISE_EPOCH, key, epoch)) === 0) {
-    await ctx.onAll(FORGET_STREAM, nameOf(key), epoch)
-    return { ok: false, reason: 'session_gone' }
-  }
+  const epoch = await raiseEpoch(ctx, key, numberOf(answer[1]))
+  if (epoch === undefined) return { ok: false, reason: 'session_gone' }
   const before = textOf(answer[2])
   return { ok: true, epoch, previousHolder: before === '' ? null : before }
 }
@@ -94,6 +92,26 @@ export async function takeEvents(
   epoch: number,
 ): Promise<readonly string[]> {
   return listOf(await ctx.onSession(TAKE_EVENTS, key, epoch)).map(textOf)
+}
+
+/** Makes the epoch of a lease known to its session; answers it, or the one that took its place, or undefined when the session is gone. */
+async function raiseEpoch(
+  ctx: RedisContext,
+  key: SessionKey,
+  claimed: number,
+): Promise<number | undefined> {
+  for (let epoch = claimed; ;) {
+    const newest = numberOf(await ctx.onSession(RAISE_EPOCH, key, epoch))
+    if (newest === epoch) return epoch
+    if (newest === 0) {
+      await ctx.onAll(FORGET_STREAM, nameOf(key), epoch)
+      return undefined
+    }
+    const lifted = numberOf(await ctx.onAll(LIFT_STREAM, nameOf(key), epoch, newest))
+    // Somebody has claimed it since: what is asked with the old epoch will say so.
+    if (lifted === 0) return epoch
+    epoch = lifted
+  }
 }
 
 async function tryClaim(

@@ -30,8 +30,10 @@ export async function reserveBytes(
     bytes,
     reservationId: known,
     artifactId: '',
-    use: async (minFreed, endsAtMs) =>
-      listOf(await ctx.onSession(RESERVE, key, bytes, known, created, minFreed, endsAtMs)),
+    use: async (minFreed, endsAtMs) => {
+      const args = [bytes, known, created, minFreed, endsAtMs, ctx.origin]
+      return listOf(await ctx.onSession(RESERVE, key, ...args))
+    },
   })
   const result = outcome.kind === 'used' ? outcomeOf(outcome.answer) : outcome.reason
   switch (result) {
