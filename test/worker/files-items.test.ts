@@ -244,8 +244,8 @@ t.test('closing waits for steps; later ones are refused', async (t) => {
   await t.rejects(pool.items.create(layout, ref), /closed/)
 })
 
-/** Paths that `work` syncs in this thread, in order, relative to `base`. */
-async function syncedBy(base: string, work: () => unknown): Promise<string[]> {
+/** Paths that `work` syncs in this thread, in order, relative to `base`. The disk fails for the one that is called `failing`. */
+async function syncedBy(base: string, work: () => unknown, failing?: string): Promise<string[]> {
   const { fsyncSync, fsync } = fs
   const synced: string[] = []
   const note = (fd: number): number =>
@@ -254,6 +254,14 @@ async function syncedBy(base: string, work: () => unknown): Promise<string[]> {
     note(fd)
     fsyncSync(fd)
   }
+  const fsyncNoted = (fd: number, done: fs.NoParamCallback): void => {
+    note(fd)
+    const isFailing = failing !== undefined && basename(synced.at(-1) ?? '') === failing
+    fsync(fd, (error) =>
+      done(isFailing ? Object.assign(new Error('failed'), { code: 'EIO' }) : error),
+    )
+  }
+  fs.fsync = Object.assign(fsyncNoted, fsync)
   syncBuiltinESMExports()
   try {
     await work()
@@ -280,8 +288,8 @@ t.test(
       name,
     ]
     const run = (...steps: ItemStep[]) =>
-      syncedBy(base, () => {
-        for (const outcome of runSteps(steps)) t.equal(outcome.kind, 'done')
+      syncedBy(base, async () => {
+        for (const outcome of await runSteps(steps)) t.equal(outcome.kind, 'done')
       })
     t.same(
       await run(step('create', ref)),
@@ -316,6 +324,21 @@ t.test(
     t.same(await syncedBy(base, () => copy(copyOf(false))), [])
     const large = await put('b.bin', randomBytes(300_000))
     const synced = await syncedBy(base, () => keepLarge(step('keep', large, 'b.bin')))
-    t.same(synced.slice(-2), [`${session}/artifacts/${large.id}`, `${session}/artifacts`])
+    const largeItem = `${session}/artifacts/${large.id}`
+    t.same(synced, [`${largeItem}/b.bin`, largeItem, `${session}/artifacts`])
+    const both = [await put('d.txt', 'x'), await put('e.txt', 'y')] as const
+    const together = await run(step('keep', both[0], 'd.txt'), step('keep', both[1], 'e.txt'))
+    for (const [index, name] of ['d.txt', 'e.txt'].entries()) {
+      const entry = `${session}/artifacts/${both[index]?.id}`
+      t.ok(together.indexOf(`${entry}/${name}`) < together.indexOf(entry))
+    }
+    t.equal(together.filter((path) => path === `${session}/artifacts`).length, 1, 'shared')
+    t.equal(together.length, 5)
+    const steps = [step('keep', both[0], 'd.txt'), step('keep', both[1], 'e.txt')]
+    const check = async (): Promise<void> => {
+      const outcomes = await runSteps(steps)
+      t.match(outcomes, [{ kind: 'failed', errno: 'EIO' }, { kind: 'done' }])
+    }
+    await syncedBy(base, check, 'd.txt')
   },
 )

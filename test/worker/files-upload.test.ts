@@ -18,6 +18,8 @@ import {
   streamOf,
 } from './files-upload-client.ts'
 
+t.setTimeout(120_000)
+
 t.test('an uploaded file is stored, described and usable, once per URL', async (t) => {
   const rig = await startRig(t)
   const target = rig.uploadTarget()

@@ -46,7 +46,7 @@ export class SyncFileStore {
 
   /**
    * Makes an item's directory; refuses when a link stands anywhere between the root and it. Parents that had to be made are there for good when
-   * writes are atomic; the item itself is not before `syncItem`.
+   * writes are atomic; the item itself is not yet.
    */
   createItem(directory: string): void {
     const firstCreated = makeDirectory(directory)
@@ -91,12 +91,6 @@ export class SyncFileStore {
       rmSync(path, { force: true })
       throw error
     }
-  }
-
-  /** Makes an item durable: its directory's entries, and its own in the directory of its kind. Files are synced by whoever has them open. */
-  syncItem(directory: string): void {
-    syncDirectory(directory)
-    syncDirectory(dirname(directory))
   }
 
   #mustBeAt(fd: number, path: string, stats: Stats): void {

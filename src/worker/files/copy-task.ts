@@ -1,11 +1,12 @@
 /** What the pool's threads run to bring a file from elsewhere into an item: with its digest, capped, and whole under its name or not there at all. */
 import { createHash } from 'node:crypto'
-import { closeSync, fstat, fsync, fsyncSync, renameSync, rmSync, write, writeSync } from 'node:fs'
+import { closeSync, fstat, renameSync, rmSync, write, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 import { tempPathIn } from '../../shared/files/layout.ts'
 import { SyncFileStore } from '../../shared/files/sync-file-store.ts'
+import { ItemEntries, syncFile } from './durable.ts'
 import { pump, type FileDigest } from './pump.ts'
 import { settle, type TaskOutcome } from './task-outcome.ts'
 
@@ -32,7 +33,6 @@ const SMALL_BYTES = 256 * 1024
 
 const fstatAsync = promisify(fstat)
 const writeAsync = promisify(write)
-const fsyncAsync = promisify(fsync)
 
 /** See the file comment. The copy is durable when writes are atomic. */
 export function copy(order: CopyOrder): Promise<TaskOutcome<Copied>> {
@@ -57,11 +57,10 @@ async function copyInto(files: SyncFileStore, order: CopyOrder): Promise<Copied>
         : await pumpBytes(source, consume)
     // The source grew while it was read.
     if (maxBytes !== null && digest.sizeBytes > maxBytes) return { ok: false, reason: 'too_large' }
-    if (order.atomicWrites && isSmall) fsyncSync(target)
-    else if (order.atomicWrites) await fsyncAsync(target)
+    if (order.atomicWrites) await syncFile(target)
     renameSync(temp, join(directory, filename))
     isKept = true
-    if (order.atomicWrites) files.syncItem(directory)
+    if (order.atomicWrites) await new ItemEntries().sync(directory)
     return { ok: true, ...digest }
   } finally {
     closeSync(target)

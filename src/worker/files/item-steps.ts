@@ -1,18 +1,14 @@
-/** The owner's side of item steps: what a turn of the event loop asks for leaves as few tasks, because each costs about as much as the step itself. */
+/** The owner's side of item steps. Each goes to a pool thread with others, because a task costs about as much as a step. */
 import { pathComponent, type FileLayout } from '../../shared/files/layout.ts'
 import type { FileRef } from '../../shared/state/records.ts'
-import type { ItemStep, KeptFile, StepKind, StepValue } from './item-task.ts'
 import type { Copied, CopyOrder } from './copy-task.ts'
-import { valueOf, type TaskOutcome } from './task-outcome.ts'
+import type { ItemStep, KeptFile, StepKind } from './item-task.ts'
+import { StepQueue, type RunSteps } from './step-queue.ts'
 
-/** Steps in one task: bounds how long the first of them waits for the last. */
-const MAX_BATCH = 8
-
-/** Tasks that run at a time; each has a thread of the pool for itself while it works. */
-const MAX_RUNNING = 2
-
-/** Runs a task of several steps in a pool thread. */
-export type RunSteps = (steps: readonly ItemStep[]) => Promise<readonly TaskOutcome<StepValue>[]>
+/** Tasks of quick steps that run at a time; each has a thread of the pool for itself. */
+const MAX_QUICK = 2
+/** Tasks that wait for the disk at a time, mostly without a thread. */
+const MAX_KEEPING = 4
 
 /** Does a step of kind `keep` for a file of any size, as a task of its own. */
 export type KeepLarge = (step: ItemStep) => Promise<KeptFile | null>
@@ -20,27 +16,21 @@ export type KeepLarge = (step: ItemStep) => Promise<KeptFile | null>
 /** Copies a file into an item, as a task of its own. */
 export type CopyInto = (order: CopyOrder) => Promise<Copied>
 
-interface Waiting {
-  readonly step: ItemStep
-  readonly resolve: (value: StepValue) => void
-  readonly reject: (error: unknown) => void
-}
-
 /** See the file comment. Rejects with `UnsafePathError`, `PoolTaskError`, or what the pool fails with. */
 export class ItemSteps {
-  readonly #run: RunSteps
+  readonly #quick: StepQueue
+  /** On their own: nobody who wants a directory should wait for other people's syncs. */
+  readonly #keeping: StepQueue
   readonly #keepLarge: KeepLarge
   readonly #copy: CopyInto
-  #waiting: Waiting[] = []
-  #running = 0
-  #isScheduled = false
 
   constructor(tasks: {
     readonly run: RunSteps
     readonly keepLarge: KeepLarge
     readonly copy: CopyInto
   }) {
-    this.#run = tasks.run
+    this.#quick = new StepQueue(tasks.run, MAX_QUICK)
+    this.#keeping = new StepQueue(tasks.run, MAX_KEEPING)
     this.#keepLarge = tasks.keepLarge
     this.#copy = tasks.copy
   }
@@ -48,13 +38,13 @@ export class ItemSteps {
   /** Makes an item's directory and answers its path. It is not durable before something in it is kept. */
   async create(files: FileLayout, ref: FileRef): Promise<string> {
     const step = stepOf('create', files, ref)
-    await this.#step(step)
+    await this.#quick.do(step)
     return step[3]
   }
 
   /** Resolves when the item's file is there, regular and in its place. */
   async check(files: FileLayout, ref: FileRef, filename: string): Promise<void> {
-    await this.#step(stepOf('check', files, ref, filename))
+    await this.#quick.do(stepOf('check', files, ref, filename))
   }
 
   /**
@@ -63,7 +53,7 @@ export class ItemSteps {
    */
   async keep(files: FileLayout, ref: FileRef, filename: string): Promise<KeptFile | undefined> {
     const step = stepOf('keep', files, ref, filename)
-    const kept = await this.#step(step)
+    const kept = await this.#keeping.do(step)
     return (kept === 'large' ? await this.#keepLarge(step) : kept) ?? undefined
   }
 
@@ -81,47 +71,6 @@ export class ItemSteps {
     const directory = files.itemDir(to.ref)
     const filename = pathComponent(to.filename)
     return this.#copy({ source, root, atomicWrites, directory, filename, maxBytes })
-  }
-
-  #step(step: ItemStep): Promise<StepValue> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ step, resolve, reject })
-      if (this.#isScheduled || this.#running >= MAX_RUNNING) return
-      this.#isScheduled = true
-      setImmediate(this.#flush)
-    })
-  }
-
-  /** While all tasks that may run do, more steps gather: the busier the disk, the larger the batches. */
-  readonly #flush = (): void => {
-    this.#isScheduled = false
-    while (this.#waiting.length > 0 && this.#running < MAX_RUNNING) {
-      this.#send(this.#waiting.splice(0, MAX_BATCH))
-    }
-  }
-
-  #send(batch: readonly Waiting[]): void {
-    this.#running++
-    this.#run(batch.map(({ step }) => step)).then(
-      (outcomes) => {
-        this.#running--
-        this.#flush()
-        for (const [index, { resolve, reject }] of batch.entries()) {
-          const outcome = outcomes[index]
-          try {
-            if (outcome === undefined) throw new Error('a step was not done')
-            resolve(valueOf(outcome))
-          } catch (error) {
-            reject(error)
-          }
-        }
-      },
-      (error: unknown) => {
-        this.#running--
-        this.#flush()
-        for (const { reject } of batch) reject(error)
-      },
-    )
   }
 }
 

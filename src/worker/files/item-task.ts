@@ -1,11 +1,10 @@
 /**
- * What the pool's threads run for the files of calls. Each step is all that one moment of a call asks of the disk, done in place: a change of
- * threads costs more than most of these system calls. Several steps that wait at the same time come as one task.
+ * What the pool's threads run for the files of calls. Each step is all that one moment of a call asks of the disk, done in place but for syncs: a
+ * change of threads costs more than most of these system calls. Several steps that wait at the same time come as one task.
  */
 import { createHash } from 'node:crypto'
-import { closeSync, fsync, fsyncSync, readdirSync, readSync, renameSync, statSync } from 'node:fs'
+import { closeSync, readdirSync, readSync, renameSync, statSync } from 'node:fs'
 import { extname, join } from 'node:path'
-import { promisify } from 'node:util'
 
 import {
   mimeTypeOf,
@@ -14,6 +13,7 @@ import {
   withMimeExtension,
 } from '../../shared/files/names.ts'
 import { SyncFileStore, type CheckedFile } from '../../shared/files/sync-file-store.ts'
+import { ItemEntries, syncFile } from './durable.ts'
 import { pump, type FileDigest } from './pump.ts'
 import { settle, settleSync, type TaskOutcome } from './task-outcome.ts'
 
@@ -41,16 +41,20 @@ export interface KeptFile extends FileDigest {
 /** What a step comes to, by its kind. `large` files are for `keepLarge`, which does not hold up the thread. */
 export type StepValue = null | KeptFile | 'large'
 
-/** Files up to this size are hashed and synced in place: it takes less than a millisecond, the disk's share aside. */
+/** Files up to this size are hashed in place: it takes less than a millisecond, the disk's share aside. */
 const SMALL_BYTES = 256 * 1024
 
-const fsyncAsync = promisify(fsync)
 const buffer = Buffer.allocUnsafeSlow(SMALL_BYTES)
 const stores = new Map<string, SyncFileStore>()
 
 /** Runs steps in order; one that fails disturbs no other. */
-export function runSteps(steps: readonly ItemStep[]): readonly TaskOutcome<StepValue>[] {
-  return steps.map((step) => settleSync(() => runStep(step)))
+export async function runSteps(
+  steps: readonly ItemStep[],
+): Promise<readonly TaskOutcome<StepValue>[]> {
+  const done = steps.map((step) => settleSync(() => runStep(step)))
+  // Only now: what they have in common is synced once, after all of them changed it.
+  const entries = new ItemEntries()
+  return Promise.all(done.map((outcome) => settleDone(outcome, entries)))
 }
 
 /** Does a step of kind `keep` whatever the file's size. Null when there is none. */
@@ -59,7 +63,14 @@ export function keepLarge(step: ItemStep): Promise<TaskOutcome<KeptFile | null>>
   return settle(keepAny(storeOf(step), directory, filename))
 }
 
-function runStep(step: ItemStep): StepValue {
+/** A value that holds only once a file and its entries are durable. The descriptor is closed then. */
+interface Unsynced {
+  readonly kept: KeptFile
+  readonly fd: number
+  readonly directory: string
+}
+
+function runStep(step: ItemStep): StepValue | Unsynced {
   const [kind, , , directory, filename] = step
   const files = storeOf(step)
   switch (kind) {
@@ -78,6 +89,26 @@ function runStep(step: ItemStep): StepValue {
   }
 }
 
+async function settleDone(
+  outcome: TaskOutcome<StepValue | Unsynced>,
+  entries: ItemEntries,
+): Promise<TaskOutcome<StepValue>> {
+  if (outcome.kind !== 'done') return outcome
+  const { value } = outcome
+  if (value === null || value === 'large' || !('kept' in value)) return { kind: 'done', value }
+  return settle(synced(value, entries))
+}
+
+async function synced({ kept, fd, directory }: Unsynced, entries: ItemEntries): Promise<KeptFile> {
+  try {
+    await syncFile(fd)
+  } finally {
+    closeSync(fd)
+  }
+  await entries.sync(directory)
+  return kept
+}
+
 function storeOf([, root, atomicWrites]: ItemStep): SyncFileStore {
   const name = atomicWrites ? root : `${root} `
   let store = stores.get(name)
@@ -88,22 +119,26 @@ function storeOf([, root, atomicWrites]: ItemStep): SyncFileStore {
   return store
 }
 
-function keepSmall(files: SyncFileStore, directory: string, filename: string): StepValue {
+function keepSmall(
+  files: SyncFileStore,
+  directory: string,
+  filename: string,
+): StepValue | Unsynced {
   const found = openFound(files, directory, filename)
   if (found === undefined) return null
-  const { fd } = found.file
+  const { fd, stats } = found.file
+  let isUnsynced = false
   try {
-    const bytes = found.file.stats.size > SMALL_BYTES ? undefined : readSmall(fd)
+    const bytes = stats.size > SMALL_BYTES ? undefined : readSmall(fd)
     if (bytes === undefined) return 'large'
     const named = giveName(directory, found, filename, bytes)
     const sha256 = createHash('sha256').update(bytes).digest('hex')
-    if (files.atomicWrites) {
-      fsyncSync(fd)
-      files.syncItem(directory)
-    }
-    return { ...named, sha256, sizeBytes: bytes.byteLength }
+    const kept = { ...named, sha256, sizeBytes: bytes.byteLength }
+    if (!files.atomicWrites) return kept
+    isUnsynced = true
+    return { kept, fd, directory }
   } finally {
-    closeSync(fd)
+    if (!isUnsynced) closeSync(fd)
   }
 }
 
@@ -120,8 +155,8 @@ async function keepAny(
     const named = giveName(directory, found, filename, head)
     const digest = await pump(fd, null, () => Promise.resolve())
     if (files.atomicWrites) {
-      await fsyncAsync(fd)
-      files.syncItem(directory)
+      await syncFile(fd)
+      await new ItemEntries().sync(directory)
     }
     return { ...named, ...digest }
   } finally {

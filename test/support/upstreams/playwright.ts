@@ -77,15 +77,16 @@ export async function startPlaywright(
   }
 }
 
-/** A server section for it, with id `playwright`, mounted at `/mcp/playwright`. `directory` is where it was started. */
+/** A server section for it, with id `playwright`, mounted at `/mcp/playwright`. `directory` is where it was started, `more` goes to the section `upstream`. */
 export function playwrightServer(
   url: string,
   directory: string,
+  more: Readonly<Record<string, unknown>> = {},
 ): Readonly<Record<string, unknown>> {
   return {
     id: 'playwright',
     mount_path: '/mcp/playwright',
-    upstream: { url, workspace_root: directory },
+    upstream: { url, workspace_root: directory, ...more },
     adapters: [
       { type: 'upload_consumer', tools: ['browser_file_upload'], file_path_argument: 'paths' },
       {

@@ -1,4 +1,6 @@
 /** What every verb works with on Redis. */
+import { Cluster } from 'ioredis'
+
 import type { JsonObject, SessionKey } from '../records.ts'
 import type { StorePolicy } from '../store.ts'
 import { changeChannel, encodeChange } from './changes.ts'
@@ -49,6 +51,7 @@ export class RedisContext {
   /** Who asks: one port of one replica; empty when that is not known. */
   readonly origin: string
   readonly #shared: Shared
+  readonly #isCluster: boolean
 
   private constructor(shared: Shared, origin: string) {
     this.client = shared.options.client
@@ -56,6 +59,7 @@ export class RedisContext {
     this.keys = shared.keys
     this.#shared = shared
     this.origin = origin
+    this.#isCluster = this.client instanceof Cluster
   }
 
   static create(options: RedisStoreOptions): RedisContext {
@@ -88,7 +92,7 @@ export class RedisContext {
   /** Runs a script on what belongs to a session. */
   onSession(script: Script, key: SessionKey, ...args: readonly ScriptArgument[]): Promise<unknown> {
     const all = [this.#clock(), this.#shared.policyText, ...args]
-    return runText(this.client, script, this.keys.session(nameOf(key)), all)
+    return runText(this.client, script, this.#keysOf(key), all)
   }
 
   /** The same with Buffers in the answer. */
@@ -98,12 +102,13 @@ export class RedisContext {
     ...args: readonly ScriptArgument[]
   ): Promise<unknown> {
     const all = [this.#clock(), this.#shared.policyText, ...args]
-    return runBinary(this.client, script, this.keys.session(nameOf(key)), all)
+    return runBinary(this.client, script, this.#keysOf(key), all)
   }
 
   /** Runs a script on what spans sessions. */
   onAll(script: Script, ...args: readonly ScriptArgument[]): Promise<unknown> {
-    return runText(this.client, script, this.keys.global, [this.#clock(), ...args])
+    const keys = this.#isCluster ? this.keys.allGlobal : [this.keys.global]
+    return runText(this.client, script, keys, [this.#clock(), ...args])
   }
 
   /** Channel and message for a script that publishes that a session changed. */
@@ -125,6 +130,15 @@ export class RedisContext {
     } catch (error) {
       throw toUnavailable(error)
     }
+  }
+
+  /**
+   * What a script is told that it touches. A Cluster that is moving the slot must know all of it, so that it refuses, and is asked again, before the
+   * script has done half of its work.
+   */
+  #keysOf(key: SessionKey): readonly string[] {
+    const name = nameOf(key)
+    return this.#isCluster ? this.keys.allOfSession(name) : [this.keys.session(name)]
   }
 
   #clock(): string {

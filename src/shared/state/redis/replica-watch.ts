@@ -107,7 +107,7 @@ export class ReplicaWatch {
     const { client, replicaId, keyBase } = this.#parts
     const beats = ReplicaWatch.channelOf(keyBase, replicaId)
     const [answer] = await Promise.all([
-      runText(client, BEAT, this.#globalKey, [replicaId, FORGET_MS, randomUUID()]),
+      runText(client, BEAT, this.#beatKeys, [replicaId, FORGET_MS, randomUUID()]),
       client.publish(beats, ''),
     ])
     if (!this.#stopped) this.#learn(parseBeat(answer))
@@ -227,6 +227,11 @@ export class ReplicaWatch {
       else if (this.#seen.has(id)) silent.push(id)
     }
     return performance.now() < this.#trustCountsFromMs ? [] : silent
+  }
+
+  /** All that a beat touches, for a Cluster that is moving them. */
+  get #beatKeys(): readonly string[] {
+    return [this.#globalKey, this.#entriesKey, `${this.#globalKey}:mark`]
   }
 
   get #entriesKey(): string {

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { StoreUnavailableError } from '../../errors.ts'
 import type { RedisClient } from './connection.ts'
 
-/** A script that touches keys of one slot: those that begin with its only key. */
+/** A script that touches keys of one slot: those that begin with its first key. */
 export interface Script {
   readonly source: string
   /** SHA-1 of the source, in hex. */
@@ -24,20 +24,22 @@ export function script(...parts: readonly string[]): Script {
 export function runText(
   client: RedisClient,
   what: Script,
-  key: string,
+  keys: readonly string[],
   args: readonly ScriptArgument[],
 ): Promise<unknown> {
-  return run(what, (command, body) => client.call(command, body, 1, key, ...args))
+  return run(what, (command, body) => client.call(command, body, keys.length, ...keys, ...args))
 }
 
 /** The same with Buffers in the answer instead of strings. */
 export function runBinary(
   client: RedisClient,
   what: Script,
-  key: string,
+  keys: readonly string[],
   args: readonly ScriptArgument[],
 ): Promise<unknown> {
-  return run(what, (command, body) => client.callBuffer(command, body, 1, key, ...args))
+  return run(what, (command, body) =>
+    client.callBuffer(command, body, keys.length, ...keys, ...args),
+  )
 }
 
 /** A failure of Redis or the way to it, without what was sent or any secret. */
