@@ -15,7 +15,7 @@ import { playwrightServer, startPlaywright } from '../support/upstreams/playwrig
 import { answerIn, WireSession } from '../support/wire.ts'
 import type { WireAnswer } from '../support/wire.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const PAGE = `<!doctype html><title>State</title>
 <label>File <input type="file" id="file"></label><p id="seen">nothing yet</p>

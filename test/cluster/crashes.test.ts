@@ -17,7 +17,7 @@ import { freePort } from '../support/redis.ts'
 import { fileServerSection, startFileServer } from '../support/upstreams/file-server.ts'
 import { answerIn, WireSession } from '../support/wire.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const CRASH_ON_FILE = new URL('../support/crash-on-file.js', import.meta.url).href
 const REPORT_SERVER = fileURLToPath(

@@ -15,7 +15,7 @@ import { fileServerSection, startFileServer } from '../support/upstreams/file-se
 import { playwrightServer, startPlaywright } from '../support/upstreams/playwright.ts'
 import { answerIn, WireSession } from '../support/wire.ts'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 const KILLS = 20
 

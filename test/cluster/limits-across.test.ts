@@ -12,7 +12,7 @@ import { INITIALIZE, MCP_HEADERS } from '../support/file-rig.ts'
 import { idOf, sendJson, startScriptedUpstream } from '../support/upstreams/scripted-upstream.ts'
 import type { ReceivedRequest } from '../support/upstreams/scripted-upstream.ts'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 const ROUNDS = 100
 const CLIENTS = 100

@@ -6,7 +6,7 @@ import t from 'tap'
 import { eventually, within } from '../support/eventually.ts'
 import { runScript } from '../support/script.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 t.test('npm run cluster serves the demo, also without a replica, and leaves nothing', async (t) => {
   const cluster = runScript(t, 'cluster.mjs', { PORT: '0' })

@@ -10,7 +10,7 @@ import { startCluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
 import { fileServerSection, startFileServer } from '../support/upstreams/file-server.ts'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 t.test('no request fails while three replicas are restarted under load', async (t) => {
   const workspace = await mkdtemp(join(tmpdir(), 'adapter-rolling-'))

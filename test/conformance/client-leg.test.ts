@@ -14,7 +14,7 @@ import {
 } from './conformance-cli.ts'
 import { targetModule } from './target.ts'
 
-t.setTimeout(400_000)
+t.setTimeout(600_000)
 
 const clientTimeoutMs = 25_000
 /** Scenarios that the suite runs at each revision without scoring them, and that say something about a gateway. */

@@ -13,7 +13,7 @@ import {
 } from './conformance-cli.ts'
 import { startTargetOf, targetModule } from './target.ts'
 
-t.setTimeout(400_000)
+t.setTimeout(600_000)
 
 /** A scenario takes 2 s at most; one that hangs has to show as a failed check while the rest still runs. */
 const scenarioTimeoutMs = 10_000

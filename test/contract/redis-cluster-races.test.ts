@@ -9,7 +9,7 @@ import { startRedisCluster } from '../support/redis.ts'
 import { BareRedisStore, connect, newKeyBase } from './redis-subject.ts'
 import { newSession, opened, policyWith, reserved } from './store-fixtures.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const CLIENTS = 10
 /** On each client. */

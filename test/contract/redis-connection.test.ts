@@ -20,7 +20,7 @@ import { startState } from './shared-state-subject.ts'
 import type { RunningState } from './shared-state-subject.ts'
 import { opened, uploaded } from './store-fixtures.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 /** As docs/operations.md has it. */
 const ACL_COMMANDS = '+@read +@write +@scripting +@pubsub +@connection +info +time'

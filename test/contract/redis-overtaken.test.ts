@@ -18,7 +18,7 @@ import {
   uploaded,
 } from './store-fixtures.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 /** More steps than any operation has. */
 const MAX_STEPS = 16

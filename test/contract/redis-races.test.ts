@@ -20,7 +20,7 @@ import {
   uploaded,
 } from './store-fixtures.ts'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const CLIENTS = 100
 const ROUNDS = 150

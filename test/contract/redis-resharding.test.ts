@@ -7,7 +7,7 @@ import { startRedisCluster } from '../support/redis.ts'
 import { newKeyBase, openRedisStore } from './redis-subject.ts'
 import { newArtifact, newUpload, opened, policyWith, reserved } from './store-fixtures.ts'
 
-t.setTimeout(60_000)
+t.setTimeout(600_000)
 
 /** A slot on its way from one server to another, with no key moved yet. */
 interface Move {

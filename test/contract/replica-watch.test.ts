@@ -13,7 +13,7 @@ import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { connectionTo, KEY_BASE, watchReplica } from './watching-replica.ts'
 import type { WatchingReplica } from './watching-replica.ts'
 
-t.setTimeout(90_000)
+t.setTimeout(600_000)
 
 const ENTRY = fileURLToPath(new URL('./watching-replica.js', import.meta.url))
 /** A lease, the time until the next look, and what a busy machine adds. In milliseconds. */

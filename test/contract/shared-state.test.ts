@@ -15,7 +15,7 @@ import { stateStoreContract } from './state-store.contract.ts'
 import { newSession, opened, policyWith } from './store-fixtures.ts'
 import { connectionTo } from './watching-replica.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 async function pair(
   t: Test,

@@ -22,7 +22,7 @@ import {
 } from './store-fixtures.ts'
 import { connectionTo } from './watching-replica.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 interface Split {
   readonly proxy: TcpProxy

@@ -13,7 +13,7 @@ import { eventually } from '../support/eventually.ts'
 import { FileRig } from '../support/file-rig.ts'
 import { HOST, pathOf, RawConnection } from '../support/raw-http.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const SECTIONS = {
   core: { auth: { signed_upload_ttl_seconds: 600 } },

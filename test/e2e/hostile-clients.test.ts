@@ -6,7 +6,7 @@ import { FileRig } from '../support/file-rig.ts'
 import { openDescriptors, watchMemory } from '../support/process-stats.ts'
 import { HOST, mcpPost, pathOf, RawConnection, sized } from '../support/raw-http.ts'
 
-t.setTimeout(90_000)
+t.setTimeout(600_000)
 
 const rig = await FileRig.start({ core: { workers: 2 } })
 const session = await rig.openSession()

@@ -7,7 +7,7 @@ import { FileRig, uploadAnswer } from '../support/file-rig.ts'
 import { watchMemory } from '../support/process-stats.ts'
 import { askRaw, errorCode, HOST, mcpPost, pathOf, sized } from '../support/raw-http.ts'
 
-t.setTimeout(60_000)
+t.setTimeout(600_000)
 
 const rig = await FileRig.start({ uploads: { max_file_bytes: '1Mi' } })
 const session = await rig.openSession()

@@ -10,7 +10,7 @@ import { FileRig } from '../support/file-rig.ts'
 import { watchMemory } from '../support/process-stats.ts'
 import { HOST, mcpPost, pathOf, RawConnection, sized } from '../support/raw-http.ts'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const GIB = 1_073_741_824
 const MAX_GROWTH_MIB = 64

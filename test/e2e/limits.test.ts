@@ -8,7 +8,7 @@ import t from 'tap'
 import { eventually } from '../support/eventually.ts'
 import { FileRig, INITIALIZE, MCP_HEADERS, uploadAnswer } from '../support/file-rig.ts'
 
-t.setTimeout(60_000)
+t.setTimeout(600_000)
 
 const KB = 1_000
 

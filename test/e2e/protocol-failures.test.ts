@@ -21,7 +21,7 @@ import { answerIn, initialize, messagesIn, open, send, WireSession } from '../su
 import type { WireStream } from '../support/wire.ts'
 
 // Time-outs are waited for, and a great deal of bytes.
-t.setTimeout(90_000)
+t.setTimeout(600_000)
 
 const MIB = 1024 * 1024
 

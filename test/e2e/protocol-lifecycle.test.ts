@@ -27,7 +27,7 @@ import {
 } from '../support/wire.ts'
 
 // Several processes start here, one after the other.
-t.setTimeout(90_000)
+t.setTimeout(600_000)
 
 const upstream = await startScriptedUpstream()
 upstream.scripts.set('tools/call where', (request) => {

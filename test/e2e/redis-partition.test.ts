@@ -15,7 +15,7 @@ import { startTcpProxy } from '../support/tcp-proxy.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
 import { startFileServer } from '../support/upstreams/file-server.ts'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const SOON = { unavailable_after_seconds: 1, command_timeout_seconds: 1 }
 

@@ -8,7 +8,7 @@ import { freePort, startRedis } from '../support/redis.ts'
 import type { RedisServer } from '../support/redis.ts'
 import { startReplica } from '../support/replica.ts'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 /** A request that must not wait for a store that is known to be away, or not for longer than a command may take. */
 const ANSWER_LIMIT_MS = 4_000

@@ -7,7 +7,7 @@ import { startHeartbeatUpstream } from '../support/upstreams/heartbeat-upstream.
 import { messagesIn, WireSession } from '../support/wire.ts'
 import type { WireStream } from '../support/wire.ts'
 
-t.setTimeout(150_000)
+t.setTimeout(600_000)
 
 /** Playwright ends a session that has no stream for about this long, in milliseconds. */
 const SURVIVABLE_GAP_MS = 2_500

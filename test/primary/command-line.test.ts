@@ -11,7 +11,7 @@ import { stringify } from 'yaml'
 import { eventually, within } from '../support/eventually.ts'
 import { FileRig } from '../support/file-rig.ts'
 
-t.setTimeout(60_000)
+t.setTimeout(600_000)
 
 const MAIN = fileURLToPath(new URL('../../src/primary/main.js', import.meta.url))
 const directory = await mkdtemp(join(tmpdir(), 'adapter-cli-'))

@@ -16,7 +16,7 @@ import { connectionTo } from '../contract/watching-replica.ts'
 import { ask, freePort, startRedis, startRedisCluster, startSentinel } from '../support/redis.ts'
 import { startReplica } from '../support/replica.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const MAIN = fileURLToPath(new URL('../../src/primary/main.js', import.meta.url))
 const directory = await mkdtemp(join(tmpdir(), 'adapter-doctor-'))

@@ -20,7 +20,7 @@ import {
 } from '../support/upstreams/scripted-upstream.ts'
 import { WireSession } from '../support/wire.ts'
 
-t.setTimeout(60_000)
+t.setTimeout(600_000)
 
 const READYZ = `GET /readyz HTTP/1.1\r\n${HOST}\r\n`
 

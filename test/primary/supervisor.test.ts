@@ -18,7 +18,7 @@ import { INITIALIZE, MCP_HEADERS } from '../support/file-rig.ts'
 import { HOST, pathOf, RawConnection } from '../support/raw-http.ts'
 import { startFileServer } from '../support/upstreams/file-server.ts'
 
-t.setTimeout(60_000)
+t.setTimeout(600_000)
 
 const WORKERS = 2
 const CRASHING = {

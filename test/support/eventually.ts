@@ -4,7 +4,7 @@
 export async function eventually(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  limitMs = 10_000,
+  limitMs = 30_000,
 ): Promise<void> {
   const deadline = Date.now() + limitMs
   for (;;) {

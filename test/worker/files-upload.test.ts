@@ -18,7 +18,7 @@ import {
   streamOf,
 } from './files-upload-client.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 t.test('an uploaded file is stored, described and usable, once per URL', async (t) => {
   const rig = await startRig(t)

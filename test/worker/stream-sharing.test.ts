@@ -13,7 +13,7 @@ import { tempRoot } from './files-fixture.ts'
 import { openShared, startMember } from './stream-fixture.ts'
 import type { Member, MemberOptions } from './stream-fixture.ts'
 
-t.setTimeout(90_000)
+t.setTimeout(600_000)
 
 /** Replicas on one store and one upstream. */
 async function rig(t: Test, count: number, fields: Partial<MemberOptions> = {}) {
