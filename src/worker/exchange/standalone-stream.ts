@@ -15,6 +15,7 @@ import type { Upstream, UpstreamCall } from '../upstream/upstream.ts'
 import { RawSink, SseSink } from './answer-sinks.ts'
 import type { AnswerSink } from './answer-sinks.ts'
 import type { Exchange } from './exchange.ts'
+import { fail } from './failure.ts'
 import { messageEvent } from './sse.ts'
 
 const KEEP_ALIVE = Buffer.from(':\n\n')
@@ -164,13 +165,8 @@ export class StandaloneStream implements StreamClient, NotificationSink {
   error(error: AdapterError): void {
     if (this.#over) return
     this.#finish()
-    if (this.#sink === undefined) {
-      this.#options.exchange.respond(
-        error.status,
-        ['content-type', 'application/json'],
-        error.toJsonRpc(null),
-      )
-    } else this.#sink.error(error)
+    if (this.#sink === undefined) fail(this.#options.exchange, error, null)
+    else this.#sink.error(error)
   }
 
   #openSink(status: number, headers: HeaderList, call: UpstreamCall): AnswerSink {
