@@ -12,7 +12,6 @@ import { unbuiltFields } from '../shared/config/unbuilt-fields.ts'
 import { openLog } from '../shared/log.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import type { Log } from '../shared/log.ts'
-import { runDoctor } from './doctor/doctor.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
@@ -70,9 +69,12 @@ async function main(): Promise<void> {
       case 'check':
         check(args)
         return
-      case 'doctor':
+      case 'doctor': {
+        // It brings the client of Redis, which nobody else here needs.
+        const { runDoctor } = await import('./doctor/doctor.ts')
         process.exitCode = await runDoctor(load(args), (line) => process.stdout.write(`${line}\n`))
         return
+      }
       case 'serve':
         await serve(args)
     }

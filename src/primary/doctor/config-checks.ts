@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { resolve, sep } from 'node:path'
 
 import type { Config } from '../../shared/config/config.ts'
+import type { LoadedConfig } from '../../shared/config/load.ts'
 import { ok, problem, warning, type Finding } from './finding.ts'
 
 const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/
@@ -91,4 +92,14 @@ function* checkRefresh({ statePersistence }: Config): Generator<Finding> {
     'refresh on startup',
     'state_persistence.refresh_on_startup ends all sessions whenever a replica starts while no other runs, as after a power cut; use it once, then turn it off',
   )
+}
+
+/** Whether the operator chose the root. */
+export function setsRoot({ written }: Pick<LoadedConfig, 'written'>): boolean {
+  const storage = fieldOf(written, 'storage')
+  return fieldOf(storage, 'root') !== undefined
+}
+
+function fieldOf(node: unknown, name: string): unknown {
+  return typeof node === 'object' && node !== null ? Reflect.get(node, name) : undefined
 }

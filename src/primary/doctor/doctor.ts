@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import type { Config } from '../../shared/config/config.ts'
 import type { LoadedConfig } from '../../shared/config/load.ts'
 import { redisConnectionOptions } from '../../shared/state/redis/connection-options.ts'
-import { checkConfig } from './config-checks.ts'
+import { checkConfig, setsRoot } from './config-checks.ts'
 import { ok, problem, reasonOf, type Finding } from './finding.ts'
 import {
   checkClocks,
@@ -34,12 +34,6 @@ export async function runDoctor(
   return problems === 0 ? 0 : 1
 }
 
-/** Whether the operator chose the root. */
-export function isRootSet({ written }: Pick<LoadedConfig, 'written'>): boolean {
-  const storage = fieldOf(written, 'storage')
-  return fieldOf(storage, 'root') !== undefined
-}
-
 /** Looks at the servers only; finds nothing where they can't be reached. Throws `ConfigError` when a file for TLS can't be read. */
 export async function inspectRedis(config: Config): Promise<Finding[]> {
   const findings: Finding[] = []
@@ -54,7 +48,7 @@ async function* lookAtAll(
 ): AsyncGenerator<Finding> {
   const { config } = loaded
   const isShared = config.statePersistence.type === 'redis'
-  yield* checkConfig(config, { isRootSet: isRootSet(loaded) })
+  yield* checkConfig(config, { isRootSet: setsRoot(loaded) })
   const root = resolve(config.storage.root)
   const checked = await checkRoot(root, { isShared })
   yield* checked.findings
@@ -117,8 +111,4 @@ function adviceFor(reason: string): string {
 
 function lineOf({ level, subject, text }: Finding): string {
   return `${level.padEnd(WIDTH.level)}${subject.padEnd(WIDTH.subject)} ${text}`
-}
-
-function fieldOf(node: unknown, name: string): unknown {
-  return typeof node === 'object' && node !== null ? Reflect.get(node, name) : undefined
 }

@@ -8,7 +8,6 @@ import type { MessagePort } from 'node:worker_threads'
 import { StoreHost } from './host.ts'
 import { openLocalStore } from './open.ts'
 import type { LocalStoreOptions } from './open.ts'
-import { SharedState } from './redis/shared-state.ts'
 import type { SharedStateReport } from './redis/shared-state.ts'
 import type { StateThreadOptions } from './state-options.ts'
 
@@ -81,6 +80,8 @@ async function openShared(
   options: Extract<StateThreadOptions, { type: 'redis' }>,
   tell: Tell,
 ): Promise<Opened> {
+  // Loaded only here: a store on the local disk needs no client of Redis.
+  const { SharedState } = await import('./redis/shared-state.ts')
   const state = new SharedState(options, {
     onReport: (report) => tell({ kind: 'report', report }),
     onWarning: (message) => tell({ kind: 'warning', message }),
