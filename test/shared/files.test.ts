@@ -163,29 +163,25 @@ async function syncedBy(base: string, work: () => Promise<unknown>): Promise<str
   return synced.toSorted()
 }
 
-t.test(
-  'new directories are synced into their parents, each once',
-  { skip: process.platform !== 'linux' },
-  async (t) => {
-    const { files, ref } = await fixture(t)
-    const base = dirname(files.root)
-    const session = `root/sessions/srv/${ref.sessionId}`
-    const first = await syncedBy(base, () => files.createItemDir(ref))
-    t.same(first, ['', 'root', 'root/sessions', 'root/sessions/srv', session, `${session}/uploads`])
-    const second = { ...ref, id: mintUploadId() }
-    const next = await syncedBy(base, () => files.createItemDir(second))
-    t.same(next, [`${session}/uploads`])
-    t.same(await syncedBy(base, () => files.createItemDir(second)), [], 'nothing new')
-    const hasty = new FileStore({ root: files.root, atomicWrites: false })
-    const loose = { ...ref, id: mintUploadId() }
-    t.same(await syncedBy(base, () => hasty.createItemDir(loose)), [])
-    const linked = `${files.root}-link`
-    await symlink(files.root, linked)
-    const throughLink = new FileStore({ root: linked, atomicWrites: true })
-    await rm(join(files.root, 'sessions'), { recursive: true })
-    t.ok((await syncedBy(base, () => throughLink.createItemDir(ref))).includes('root'))
-  },
-)
+t.test('new directories are synced into their parents, each once', async (t) => {
+  const { files, ref } = await fixture(t)
+  const base = dirname(files.root)
+  const session = `root/sessions/srv/${ref.sessionId}`
+  const first = await syncedBy(base, () => files.createItemDir(ref))
+  t.same(first, ['', 'root', 'root/sessions', 'root/sessions/srv', session, `${session}/uploads`])
+  const second = { ...ref, id: mintUploadId() }
+  const next = await syncedBy(base, () => files.createItemDir(second))
+  t.same(next, [`${session}/uploads`])
+  t.same(await syncedBy(base, () => files.createItemDir(second)), [], 'nothing new')
+  const hasty = new FileStore({ root: files.root, atomicWrites: false })
+  const loose = { ...ref, id: mintUploadId() }
+  t.same(await syncedBy(base, () => hasty.createItemDir(loose)), [])
+  const linked = `${files.root}-link`
+  await symlink(files.root, linked)
+  const throughLink = new FileStore({ root: linked, atomicWrites: true })
+  await rm(join(files.root, 'sessions'), { recursive: true })
+  t.ok((await syncedBy(base, () => throughLink.createItemDir(ref))).includes('root'))
+})
 
 t.test('a raw descriptor reads the file and is the callers to close', async (t) => {
   const { files, ref } = await fixture(t)

@@ -273,72 +273,68 @@ async function syncedBy(base: string, work: () => unknown, failing?: string): Pr
   return synced
 }
 
-t.test(
-  'what is kept is durable: the file first, then its entry, then the item’s',
-  { skip: process.platform !== 'linux' },
-  async (t) => {
-    const { layout, ref, put } = await fixture(t)
-    const base = dirname(layout.root)
-    const session = `root/sessions/srv/${ref.sessionId}`
-    const step = (kind: StepKind, of: FileRef, name = '', atomicWrites = true): ItemStep => [
-      kind,
-      layout.root,
-      atomicWrites,
-      layout.itemDir(of),
-      name,
-    ]
-    const run = (...steps: ItemStep[]) =>
-      syncedBy(base, async () => {
-        for (const outcome of await runSteps(steps)) t.equal(outcome.kind, 'done')
-      })
-    t.same(
-      await run(step('create', ref)),
-      [session, 'root/sessions/srv', 'root/sessions', 'root', ''],
-      'the first of a session makes its parents durable, for others too',
-    )
-    const next = { ...ref, id: mintArtifactId() }
-    t.same(await run(step('create', next)), [], 'an empty item need not survive')
-    const made = await put('a.txt', 'x')
-    const item = `${session}/artifacts/${made.id}`
-    const expected = [`${item}/a.txt`, item, `${session}/artifacts`]
-    t.same(await run(step('keep', made, 'a.txt')), expected)
-    t.same(await run(step('check', made, 'a.txt')), [])
-    const hasty = { ...ref, id: mintArtifactId() }
-    t.same(await run(step('create', hasty, '', false)), [])
-    t.same(await run(step('keep', made, 'a.txt', false)), [])
-    const from = join(base, 'from.txt')
-    await writeFile(from, 'from elsewhere')
-    const source = fs.openSync(from, 'r')
-    t.teardown(() => fs.closeSync(source))
-    const copyOf = (atomicWrites: boolean) => ({
-      source,
-      root: layout.root,
-      atomicWrites,
-      directory: layout.itemDir(made),
-      filename: 'c.txt',
-      maxBytes: null,
+t.test('what is kept is durable: the file first, then its entry, then the item’s', async (t) => {
+  const { layout, ref, put } = await fixture(t)
+  const base = dirname(layout.root)
+  const session = `root/sessions/srv/${ref.sessionId}`
+  const step = (kind: StepKind, of: FileRef, name = '', atomicWrites = true): ItemStep => [
+    kind,
+    layout.root,
+    atomicWrites,
+    layout.itemDir(of),
+    name,
+  ]
+  const run = (...steps: ItemStep[]) =>
+    syncedBy(base, async () => {
+      for (const outcome of await runSteps(steps)) t.equal(outcome.kind, 'done')
     })
-    const copied = await syncedBy(base, () => copy(copyOf(true)))
-    t.match(copied[0], /\.part$/, 'before it has its name')
-    t.same(copied.slice(1), expected.slice(1))
-    t.same(await syncedBy(base, () => copy(copyOf(false))), [])
-    const large = await put('b.bin', randomBytes(300_000))
-    const synced = await syncedBy(base, () => keepLarge(step('keep', large, 'b.bin')))
-    const largeItem = `${session}/artifacts/${large.id}`
-    t.same(synced, [`${largeItem}/b.bin`, largeItem, `${session}/artifacts`])
-    const both = [await put('d.txt', 'x'), await put('e.txt', 'y')] as const
-    const together = await run(step('keep', both[0], 'd.txt'), step('keep', both[1], 'e.txt'))
-    for (const [index, name] of ['d.txt', 'e.txt'].entries()) {
-      const entry = `${session}/artifacts/${both[index]?.id}`
-      t.ok(together.indexOf(`${entry}/${name}`) < together.indexOf(entry))
-    }
-    t.equal(together.filter((path) => path === `${session}/artifacts`).length, 1, 'shared')
-    t.equal(together.length, 5)
-    const steps = [step('keep', both[0], 'd.txt'), step('keep', both[1], 'e.txt')]
-    const check = async (): Promise<void> => {
-      const outcomes = await runSteps(steps)
-      t.match(outcomes, [{ kind: 'failed', errno: 'EIO' }, { kind: 'done' }])
-    }
-    await syncedBy(base, check, 'd.txt')
-  },
-)
+  t.same(
+    await run(step('create', ref)),
+    [session, 'root/sessions/srv', 'root/sessions', 'root', ''],
+    'the first of a session makes its parents durable, for others too',
+  )
+  const next = { ...ref, id: mintArtifactId() }
+  t.same(await run(step('create', next)), [], 'an empty item need not survive')
+  const made = await put('a.txt', 'x')
+  const item = `${session}/artifacts/${made.id}`
+  const expected = [`${item}/a.txt`, item, `${session}/artifacts`]
+  t.same(await run(step('keep', made, 'a.txt')), expected)
+  t.same(await run(step('check', made, 'a.txt')), [])
+  const hasty = { ...ref, id: mintArtifactId() }
+  t.same(await run(step('create', hasty, '', false)), [])
+  t.same(await run(step('keep', made, 'a.txt', false)), [])
+  const from = join(base, 'from.txt')
+  await writeFile(from, 'from elsewhere')
+  const source = fs.openSync(from, 'r')
+  t.teardown(() => fs.closeSync(source))
+  const copyOf = (atomicWrites: boolean) => ({
+    source,
+    root: layout.root,
+    atomicWrites,
+    directory: layout.itemDir(made),
+    filename: 'c.txt',
+    maxBytes: null,
+  })
+  const copied = await syncedBy(base, () => copy(copyOf(true)))
+  t.match(copied[0], /\.part$/, 'before it has its name')
+  t.same(copied.slice(1), expected.slice(1))
+  t.same(await syncedBy(base, () => copy(copyOf(false))), [])
+  const large = await put('b.bin', randomBytes(300_000))
+  const synced = await syncedBy(base, () => keepLarge(step('keep', large, 'b.bin')))
+  const largeItem = `${session}/artifacts/${large.id}`
+  t.same(synced, [`${largeItem}/b.bin`, largeItem, `${session}/artifacts`])
+  const both = [await put('d.txt', 'x'), await put('e.txt', 'y')] as const
+  const together = await run(step('keep', both[0], 'd.txt'), step('keep', both[1], 'e.txt'))
+  for (const [index, name] of ['d.txt', 'e.txt'].entries()) {
+    const entry = `${session}/artifacts/${both[index]?.id}`
+    t.ok(together.indexOf(`${entry}/${name}`) < together.indexOf(entry))
+  }
+  t.equal(together.filter((path) => path === `${session}/artifacts`).length, 1, 'shared')
+  t.equal(together.length, 5)
+  const steps = [step('keep', both[0], 'd.txt'), step('keep', both[1], 'e.txt')]
+  const check = async (): Promise<void> => {
+    const outcomes = await runSteps(steps)
+    t.match(outcomes, [{ kind: 'failed', errno: 'EIO' }, { kind: 'done' }])
+  }
+  await syncedBy(base, check, 'd.txt')
+})
