@@ -38,6 +38,12 @@ function first<T>(list: readonly T[]): T {
   return one
 }
 
+function keyOf(session: WireSession) {
+  const sessionId = parseSessionId(session.id)
+  if (sessionId === undefined) throw new Error('it is an id of ours')
+  return { serverId: 'srv', sessionId } as const
+}
+
 function note(data: unknown) {
   return { jsonrpc: '2.0', method: 'notifications/message', params: { data } }
 }
@@ -117,6 +123,24 @@ t.test('what was kept under an old lease reaches the client wherever it comes', 
   t.same(notesOn(after), ['on a', 'on b or c'])
 })
 
+t.test('what the former holder had received reaches the client of the next one', async (t) => {
+  const { upstream, shared, members, open } = await rig(t, 2)
+  const [a = first(members), b = first(members)] = members
+  const { session, upstreamId } = await open(a)
+  const before = await session.get()
+  await eventually('it is open', () => upstream.isOpen(upstreamId))
+  const after = await b.see(session).get()
+  t.equal(await within('the former stream ends', before.ended), 'end')
+  upstream.emit(upstreamId, note('live'))
+  await after.until('live')
+  const probe = shared.connect()
+  t.teardown(() => probe.close())
+  const leftover = JSON.stringify(note('left over'))
+  t.notOk(await probe.keepEvents(keyOf(session), 1, [leftover]), 'the first holder is no more')
+  await after.until('left over')
+  t.same(notesOn(after), ['live', 'left over'])
+})
+
 t.test('a store that has forgotten the leases takes no stream away', async (t) => {
   const { upstream, shared, members, open } = await rig(t, 1)
   const { session, upstreamId, beat } = await open(first(members))
@@ -125,9 +149,7 @@ t.test('a store that has forgotten the leases takes no stream away', async (t) =
   await shared.forgetLeases()
   const probe = shared.connect()
   t.teardown(() => probe.close())
-  const sessionId = parseSessionId(session.id)
-  if (sessionId === undefined) throw new Error('it is an id of ours')
-  const key = { serverId: 'srv', sessionId }
+  const key = keyOf(session)
   t.notOk(await probe.keepEvents(key, 1, []), 'they are forgotten')
   await eventually('the lease is there again', () => probe.keepEvents(key, 1, []))
   upstream.emit(upstreamId, note('still here'))

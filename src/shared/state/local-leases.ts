@@ -148,13 +148,16 @@ export function keepEvents(
   events: readonly string[],
 ): boolean {
   const stream = ctx.leases.streams.get(nameOf(key))
-  if (stream?.epoch !== epoch) return false
+  const isNewest = stream?.epoch === epoch
+  const isOfPredecessor = stream !== undefined && stream.epoch === epoch + 1
+  if (!isNewest && !isOfPredecessor) return false
   stream.events.push(...events)
   let chars = stream.events.reduce((sum, event) => sum + event.length, 0)
   while (stream.events.length > MAX_KEPT_EVENTS || chars > MAX_KEPT_CHARS) {
     chars -= stream.events.shift()?.length ?? 0
   }
-  return true
+  if (isOfPredecessor && events.length > 0) ctx.invalidate(key, 'others')
+  return isNewest
 }
 
 export function takeEvents(ctx: StoreContext, key: SessionKey, epoch: number): readonly string[] {

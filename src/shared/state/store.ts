@@ -264,8 +264,9 @@ export interface StateStore {
    */
   abandonedStreams(lostHolders: readonly string[], limit: number): Promise<readonly StreamLease[]>
   /**
-   * Keeps events of the upstream's standalone stream (whole JSON-RPC messages) for the client's next stream. False when the epoch has passed. The
-   * oldest are dropped beyond 256 events or 1 MiB a session.
+   * Keeps events of the upstream's standalone stream (whole JSON-RPC messages) for the client's next stream. False when the epoch has passed: what
+   * a holder had received when the next one took its place is kept all the same, as nobody else has it, and the others are called back by
+   * `onInvalidate`; what comes later still is not. The oldest are dropped beyond 256 events or 1 MiB a session.
    */
   keepEvents(key: SessionKey, epoch: number, events: readonly string[]): Promise<boolean>
   /** Takes what was kept, oldest first; nothing when the epoch has passed. */

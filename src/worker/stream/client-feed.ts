@@ -37,6 +37,11 @@ export class ClientFeed {
     else this.#waiting.push(event)
   }
 
+  /** Takes a message that was kept for the client and arrives late. Only when live. */
+  message(text: string): void {
+    this.client.data(messageEvent(text))
+  }
+
   /** Events that the client did not get, and will not. */
   leave(): readonly Uint8Array[] {
     const waiting = this.#waiting

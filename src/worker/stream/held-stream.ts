@@ -46,6 +46,8 @@ export class HeldStream implements GetListener {
   /** Set while the upstream's stream is open. */
   #head: { readonly headers: HeaderList; readonly openedAtMs: number } | undefined
   #isServing = false
+  /** Until when a holder that was replaced may still bring what it had received, in milliseconds of `performance.now`. */
+  #leftoversUntilMs = 0
   #steps: Promise<void> = Promise.resolve()
   #settle: () => void = () => {}
   #isClosed = false
@@ -121,8 +123,25 @@ export class HeldStream implements GetListener {
     this.#do(async () => {
       if (epoch !== this.lease.epoch) return
       const claim = await this.lease.claim(0).catch(() => undefined)
-      if (claim?.ok === true) this.#get?.resume()
-      else this.drop()
+      if (claim?.ok === true) {
+        this.#get?.resume()
+        return
+      }
+      // What was read for the client is here only. The successor's GET waits for the end of ours, and finds it.
+      await this.#unread.keep().catch(() => undefined)
+      this.drop()
+    })
+  }
+
+  /** The one who held the stream before may have left something for the client. */
+  lookForLeftovers(): void {
+    const { epoch } = this.lease
+    if (performance.now() > this.#leftoversUntilMs) return
+    this.#do(async () => {
+      const feed = this.#feed
+      // A client whose stream has not begun gets them when it does.
+      if (feed?.isLive !== true || epoch !== this.lease.epoch) return
+      for (const message of await this.#unread.take()) feed.message(message)
     })
   }
 
@@ -207,6 +226,7 @@ export class HeldStream implements GetListener {
       if (!claim.ok) throw unknownSession()
       isOurs = before !== 0 && claim.epoch === before + 1
       const isTaken = claim.previousHolder !== null || this.#getFor !== feed
+      if (claim.previousHolder !== null) this.#leftoversUntilMs = performance.now() + PATIENCE_MS
       patienceMs = isTaken ? PATIENCE_MS : claim.epoch > 1 ? SHORT_PATIENCE_MS : 0
     } catch (error) {
       if (this.#feed === feed) {

@@ -64,7 +64,10 @@ export class StreamHolder {
     this.#holder = `${options.replicaId}.${options.placement.index}.`
     options.store.onInvalidate((key) => {
       const held = this.#held.get(nameOf(key))
-      if (held !== undefined) void this.#renew([held])
+      if (held !== undefined) {
+        void this.#renew([held])
+        held.lookForLeftovers()
+      }
       if (this.#alone.has(nameOf(key))) void this.#closeOrphans(key)
     })
     options.store.onStreamOffered((key) => {

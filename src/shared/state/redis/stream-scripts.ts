@@ -194,18 +194,22 @@ return answer
 `,
 )
 
-/** Arguments: epoch, events. Answers 0 when the epoch is not the newest. */
+/**
+ * Arguments: epoch, channel, message, events. Answers 0 when the epoch is not the newest. Those of the epoch before it are kept too, and the channel
+ * hears of it: they had arrived when the next holder took over.
+ */
 export const KEEP_EVENTS = script(
   CLOCK,
   SESSION,
   `
 local s = load()
-if not s or tonumber(redis.call('HGET', H, 'epoch')) ~= tonumber(ARGV[3]) then
+local epoch, newest = tonumber(ARGV[3]), tonumber(redis.call('HGET', H, 'epoch'))
+if not s or not newest or (epoch ~= newest and epoch ~= newest - 1) then
   return 0
 end
 local E = H .. ':e'
 local bytes = tonumber(redis.call('HGET', H, 'ebytes')) or 0
-for i = 4, #ARGV do
+for i = 6, #ARGV do
   redis.call('RPUSH', E, ARGV[i])
   bytes = bytes + #ARGV[i]
 end
@@ -214,7 +218,13 @@ while redis.call('LLEN', E) > ${MAX_EVENTS} or bytes > ${MAX_BYTES} do
 end
 redis.call('HSET', H, 'ebytes', bytes)
 refresh(s, true)
-return 1
+if epoch == newest then
+  return 1
+end
+if #ARGV > 5 then
+  redis.call('PUBLISH', ARGV[4], ARGV[5])
+end
+return 0
 `,
 )
 

@@ -83,7 +83,8 @@ export async function keepEvents(
   epoch: number,
   events: readonly string[],
 ): Promise<boolean> {
-  return (await ctx.onSession(KEEP_EVENTS, key, epoch, ...events)) === 1
+  const invalidation = ctx.invalidation(key, 'others')
+  return (await ctx.onSession(KEEP_EVENTS, key, epoch, ...invalidation, ...events)) === 1
 }
 
 export async function takeEvents(
