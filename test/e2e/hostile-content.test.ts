@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 
+import { within } from '../support/eventually.ts'
 import { FileRig, uploadAnswer } from '../support/file-rig.ts'
 import { watchMemory } from '../support/process-stats.ts'
 import { askRaw, errorCode, HOST, mcpPost, pathOf, sized } from '../support/raw-http.ts'
@@ -341,12 +342,11 @@ t.test(
     ]
     const memory = watchMemory(rig.replica.pid)
     for (const [title, body, code] of cases) {
-      const startedAtMs = Date.now()
-      const answer = await askRaw(rig.port, mcpPost(`${inSession}${sized(body)}`, body))
-      const took = Date.now() - startedAtMs
+      const asked = askRaw(rig.port, mcpPost(`${inSession}${sized(body)}`, body))
+      // What took more than linear time would take minutes.
+      const answer = await within(title, asked, 20_000)
       t.equal(answer.status, 400, `${title}: 400`)
       t.equal(errorCode(answer), code, `${title}: ${code}`)
-      t.ok(took < 2_000, `${title}: answered in ${took} ms`)
       t.ok(await served(), 'others are served')
     }
     const grownMib = memory.stop()

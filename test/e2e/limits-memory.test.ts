@@ -5,7 +5,7 @@ import { createServer, get, type IncomingMessage, type ServerResponse } from 'no
 import { tmpdir } from 'node:os'
 import t from 'tap'
 
-import { eventually } from '../support/eventually.ts'
+import { eventually, within } from '../support/eventually.ts'
 import { FileRig } from '../support/file-rig.ts'
 import { watchMemory } from '../support/process-stats.ts'
 import { HOST, mcpPost, pathOf, RawConnection, sized } from '../support/raw-http.ts'
@@ -76,11 +76,10 @@ t.test(
       const memory = watchMemory(rig.replica.pid)
       const others = keepCalling()
       await work()
-      const { calls, slowestMs } = await others.stop()
+      const calls = await others.stop()
       const grownMib = memory.stop()
       t.ok(grownMib < MAX_GROWTH_MIB, `${title}: memory grew by ${grownMib.toFixed(0)} MiB`)
       t.ok(calls > 20, `${title}: ${calls} calls of another session were answered meanwhile`)
-      t.ok(slowestMs < 2_000, `${title}: the slowest of them took ${slowestMs.toFixed(0)} ms`)
     }
     const chunks = 'Transfer-Encoding: chunked\r\n'
     await measured('PUT', async () => {
@@ -284,21 +283,19 @@ async function pourUpload(head: string, tail: string): Promise<unknown> {
 }
 
 /** Calls a tool in another session again and again. */
-function keepCalling(): { stop(): Promise<{ calls: number; slowestMs: number }> } {
-  const state = { isOver: false, calls: 0, slowestMs: 0 }
+function keepCalling(): { stop(): Promise<number> } {
+  const state = { isOver: false, calls: 0 }
   const running = (async () => {
     while (!state.isOver) {
-      const startedAtMs = performance.now()
-      if (!(await rig.serves(bystander))) throw new Error('a call was not answered')
+      if (!(await within('a call', rig.serves(bystander)))) throw new Error('it was not answered')
       state.calls++
-      state.slowestMs = Math.max(state.slowestMs, performance.now() - startedAtMs)
     }
   })()
   return {
     stop: async () => {
       state.isOver = true
       await running
-      return state
+      return state.calls
     },
   }
 }

@@ -262,13 +262,13 @@ t.test(
     const rig = await startRig(t, { core: { shutdown_timeout_seconds: 1 } })
     const session = await rig.openSession()
     const before = rig.upstream.calls.length
-    const running = rig.call(session, 'slow', { ms: 4_000 }).catch((error: unknown) => error)
+    const running = rig.call(session, 'slow', { ms: 25_000 }).catch((error: unknown) => error)
     await eventually('the call is under way', () => rig.upstream.calls.length > before)
     const startedAtMs = Date.now()
     const code = await rig.replica.stop()
     const took = Date.now() - startedAtMs
     t.equal(code, 0)
-    t.ok(took > 900 && took < 5_000, `it ended after ${took} ms`)
+    t.ok(took > 900 && took < 20_000, `it ended after ${took} ms`)
     t.ok(await running, 'the client heard')
   },
 )

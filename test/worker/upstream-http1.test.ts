@@ -229,10 +229,8 @@ t.test(
     t.equal(server.open(), 2)
     const start = Date.now()
     await eventually('the short one is closed', () => server.open() === 1)
-    t.ok(Date.now() - start < 2_900, `${Date.now() - start} ms`)
     await eventually('the other is closed', () => server.open() === 0)
-    const took = Date.now() - start
-    t.ok(took > 3_500 && took < 6_500, `${took} ms`)
+    t.ok(Date.now() - start > 3_500, 'in its own time')
     t.same(client.size, { connections: 0, idle: 0, waiting: 0 })
   },
 )
