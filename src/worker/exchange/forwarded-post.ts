@@ -5,15 +5,12 @@ import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
-import {
-  isEventStream,
-  isJson,
-  JsonSink,
-  RawSink,
-  SseSink,
-  toAdapterError,
-} from './answer-sinks.ts'
-import type { AnswerSink } from './answer-sinks.ts'
+import { isEventStream, isJson } from './media-type.ts'
+import { JsonSink } from './json-sink.ts'
+import { RawSink } from './raw-sink.ts'
+import { SseSink } from './sse-sink.ts'
+import { toAdapterError } from './adapter-error.ts'
+import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import type { RequestId } from './json-rpc.ts'
 import { messageEvent } from './sse.ts'

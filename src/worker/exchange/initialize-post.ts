@@ -8,13 +8,15 @@ import type { Handshake } from '../session/handshake.ts'
 import { headerOf } from '../session/handshake.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
-import { isEventStream, isJson, messageOf, RawSink, toAdapterError } from './answer-sinks.ts'
-import type { AnswerSink } from './answer-sinks.ts'
+import { isEventStream, isJson } from './media-type.ts'
+import { RawSink } from './raw-sink.ts'
+import { toAdapterError } from './adapter-error.ts'
+import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import { fail } from './failure.ts'
 import { isObject, parseJson } from './json-rpc.ts'
 import type { Message } from './json-rpc.ts'
-import { SseSplitter, withEventData } from './sse.ts'
+import { messageOf, SseSplitter, withEventData } from './sse.ts'
 
 /** Largest answer to `initialize`, in bytes. */
 const MAX_BYTES = 4_194_304

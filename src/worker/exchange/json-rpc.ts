@@ -83,6 +83,11 @@ function parseText(text: string): unknown {
   }
 }
 
+/** Ids of different types are different ids: `1` is not `"1"`. */
+export function idKey(id: unknown): string {
+  return JSON.stringify(id) ?? 'undefined'
+}
+
 /** Whether a parsed value is a JSON object. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

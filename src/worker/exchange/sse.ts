@@ -3,6 +3,8 @@
  * ones. Streams that nobody needs to look into don't pass through here.
  */
 import { AdapterError } from '../../shared/errors.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import { isObject } from './json-rpc.ts'
 
 const LF = 0x0a
 const CR = 0x0d
@@ -87,6 +89,18 @@ export class SseSplitter {
 export function eventData(event: Uint8Array): string | undefined {
   const lines = linesOf(event).filter((line) => line.name === 'data')
   return lines.length === 0 ? undefined : lines.map((line) => line.value).join('\n')
+}
+
+/** The JSON-RPC message in an event, if there is one. */
+export function messageOf(event: Uint8Array): JsonObject | undefined {
+  const data = eventData(event)
+  if (data === undefined) return undefined
+  try {
+    const value: unknown = JSON.parse(data)
+    return isObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** Where the data of an event stands, in bytes: the line, and what it holds. */

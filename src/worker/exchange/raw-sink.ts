@@ -1,0 +1,58 @@
+/** Hands an answer on as it comes. */
+import type { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { UpstreamCall } from '../upstream/upstream.ts'
+import type { AnswerSink } from './answer-sink.ts'
+import type { Exchange } from './exchange.ts'
+import { isEventStream } from './media-type.ts'
+
+/** Relays bytes as they come, at the client's pace. */
+export class RawSink implements AnswerSink {
+  readonly #exchange: Exchange
+  readonly #onCut: (error: AdapterError, resumable: boolean) => void
+  readonly #isStream: boolean
+  #resumable = false
+  /** The last bytes of the chunk before: a field name may be cut in two. */
+  #tail = '\n'
+
+  /** Sends the head at once. `onCut` ends the answer when the upstream's broke off; `resumable` says that the stream carried event ids. */
+  constructor(
+    exchange: Exchange,
+    head: { status: number; headers: HeaderList },
+    call: UpstreamCall,
+    onCut: (error: AdapterError, resumable: boolean) => void,
+  ) {
+    this.#exchange = exchange
+    this.#onCut = onCut
+    exchange.onDrain(() => call.resume())
+    this.#pause = () => call.pause()
+    this.#isStream = isEventStream(head.headers)
+    exchange.begin(head.status, head.headers)
+  }
+
+  readonly #pause: () => void
+
+  data(chunk: Uint8Array): void {
+    if (this.#isStream && !this.#resumable) this.#lookForEventId(chunk)
+    if (!this.#exchange.write(chunk)) this.#pause()
+  }
+
+  end(): void {
+    this.#exchange.end()
+  }
+
+  error(error: AdapterError): void {
+    this.#onCut(error, this.#resumable)
+  }
+
+  abandon(): void {}
+
+  #lookForEventId(chunk: Uint8Array): void {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+    this.#resumable =
+      bytes.includes('\nid:') ||
+      bytes.includes('\rid:') ||
+      /[\r\n]id:/.test(this.#tail + bytes.toString('latin1', 0, 3))
+    this.#tail = (this.#tail + bytes.subarray(-3).toString('latin1')).slice(-3)
+  }
+}

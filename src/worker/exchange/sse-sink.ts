@@ -1,0 +1,143 @@
+/** Hands an answer on as an event stream with single messages rewritten. */
+import type { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import type { PendingRewrite } from '../session/session.ts'
+import type { UpstreamCall } from '../upstream/upstream.ts'
+import { toAdapterError } from './adapter-error.ts'
+import type { AnswerSink } from './answer-sink.ts'
+import type { Exchange } from './exchange.ts'
+import { idKey } from './json-rpc.ts'
+import type { KnownAnswers } from './known-answers.ts'
+import {
+  hasEventId,
+  messageEvent,
+  messageOf,
+  plainDataPlace,
+  SseSplitter,
+  withEventData,
+  withPlainData,
+} from './sse.ts'
+
+/** Finds the rewrite for a response by the key of its id (`idKey`), once. */
+type TakeRewrite = (key: string) => PendingRewrite | undefined
+
+/** Relays an event stream event by event and rewrites the responses that somebody waits for; all other events stay as they are, byte for byte. */
+export class SseSink implements AnswerSink {
+  readonly #exchange: Exchange
+  readonly #splitter: SseSplitter
+  readonly #take: TakeRewrite
+  readonly #known: KnownAnswers | undefined
+  readonly #call: UpstreamCall
+  readonly #onEnd: (resumable: boolean) => void
+  readonly #onCut: (error: AdapterError, resumable: boolean) => void
+  #work: Promise<void> = Promise.resolve()
+  #resumable = false
+  #abandoned = false
+
+  constructor(options: {
+    exchange: Exchange
+    head: { status: number; headers: HeaderList }
+    take: TakeRewrite
+    /** Where answers that some of the rewrites wait for may be known. */
+    known?: KnownAnswers | undefined
+    locals: readonly JsonObject[]
+    maxBytes: number
+    call: UpstreamCall
+    /** The upstream closed the stream; called before ours is closed. */
+    onEnd: (resumable: boolean) => void
+    onCut: (error: AdapterError, resumable: boolean) => void
+  }) {
+    this.#exchange = options.exchange
+    this.#splitter = new SseSplitter(options.maxBytes)
+    this.#take = options.take
+    this.#known = options.known
+    this.#call = options.call
+    this.#onEnd = options.onEnd
+    this.#onCut = options.onCut
+    options.exchange.onDrain(() => options.call.resume())
+    options.exchange.begin(options.head.status, options.head.headers)
+    for (const local of options.locals) options.exchange.write(messageEvent(JSON.stringify(local)))
+  }
+
+  get isResumable(): boolean {
+    return this.#resumable
+  }
+
+  data(chunk: Uint8Array): void {
+    let events: Uint8Array[]
+    try {
+      events = this.#splitter.push(chunk)
+    } catch (error) {
+      this.#call.abort()
+      this.error(toAdapterError(error))
+      return
+    }
+    if (events.length === 0) return
+    this.#call.pause()
+    this.#after(async () => {
+      let flowing = true
+      for (const event of events) {
+        // In order, whatever a rewrite waits for.
+        flowing = this.#exchange.write(await this.#rewrite(event))
+      }
+      if (flowing) this.#call.resume()
+    })
+  }
+
+  end(): void {
+    this.#after(() => {
+      const rest = this.#splitter.rest()
+      if (rest.byteLength > 0) this.#exchange.write(rest)
+      this.#onEnd(this.#resumable)
+      this.#exchange.end()
+    })
+  }
+
+  error(error: AdapterError): void {
+    this.#after(() => this.#onCut(error, this.#resumable))
+  }
+
+  abandon(): void {
+    this.#abandoned = true
+    this.#onEnd(this.#resumable)
+  }
+
+  #after(step: () => Promise<void> | void): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#abandoned) return
+      try {
+        await step()
+      } catch (error) {
+        this.#onCut(toAdapterError(error), this.#resumable)
+      }
+    })
+  }
+
+  async #rewrite(event: Uint8Array): Promise<Uint8Array> {
+    if (!this.#resumable) this.#resumable = hasEventId(event)
+    const known = this.#known
+    const place = known && plainDataPlace(event)
+    const data = place && event.subarray(place.start, place.end)
+    const found = data && known?.find([data])
+    const taken = found && this.#take(found.idKey)
+    if (place && found && taken?.known === known) {
+      return withPlainData(event, place, found.rewritten())
+    }
+    const message = messageOf(event)
+    if (message === undefined || message['method'] !== undefined) return event
+    const { id } = message
+    const rewrite = taken ?? this.#take(idKey(id))
+    if (rewrite === undefined) return event
+    try {
+      const rewritten = await rewrite.rewrite(message)
+      if (rewritten === message) return event
+      if (data) rewrite.known?.note(new Uint8Array(data), rewritten)
+      return withEventData(event, JSON.stringify(rewritten))
+    } catch (error) {
+      // This answer failed; the rest of the stream did not.
+      const itsId = typeof id === 'string' || typeof id === 'number' ? id : null
+      return withEventData(event, toAdapterError(error).toJsonRpc(itsId))
+    }
+  }
+}
