@@ -41,6 +41,13 @@ async function know(replica: WatchingReplica, ids: readonly string[]): Promise<v
   )
 }
 
+/** Waits until a replica has looked at all channels that there are now. */
+async function looked(replica: WatchingReplica): Promise<void> {
+  const before = replica.looks
+  // One may be under way, the next one is whole when another begins.
+  await eventually('it has looked', () => replica.looks >= before + 3)
+}
+
 t.test('a process that is killed is noticed long before its lease is over', async (t) => {
   const redis = await startRedis(t)
   const connection = connectionTo(redis.port)
@@ -54,8 +61,8 @@ t.test('a process that is killed is noticed long before its lease is over', asyn
     await Promise.all([one, two].map((replica) => know(replica, ['one', 'two', id].toSorted())))
     // oxlint-disable-next-line no-await-in-loop -- its channel must have been seen
     await eventually('it is subscribed', async () => (await subscribers(redis.port, id)) === 1)
-    // oxlint-disable-next-line no-await-in-loop -- several looks, so that all have seen it
-    await new Promise((resolve) => setTimeout(resolve, 400))
+    // oxlint-disable-next-line no-await-in-loop -- its channel must have been seen
+    await Promise.all([one, two].map((replica) => looked(replica)))
     const killedAtMs = performance.now()
     victim.kill('SIGKILL')
     // oxlint-disable-next-line no-await-in-loop -- one after the other
@@ -77,7 +84,8 @@ t.test('one that stops in order is not taken for dead', async (t) => {
   const one = watched(t, 'one', connection)
   const child = spawned(t, 'two', connection)
   await know(one, ['one', 'two'])
-  await new Promise((resolve) => setTimeout(resolve, 400)) // several looks
+  await eventually('it is subscribed', async () => (await subscribers(redis.port, 'two')) === 1)
+  await looked(one)
   child.kill('SIGTERM')
   await know(one, ['one'])
   t.strictSame(one.lost, [])
@@ -129,7 +137,8 @@ t.test('a restarted server is not taken for the end of everybody', async (t) => 
   const [one] = replicas
   if (one === undefined) throw new Error('unreachable')
   await know(one, ['one', 'three', 'two', 'zed'])
-  await new Promise((resolve) => setTimeout(resolve, 400)) // several looks
+  await eventually('it is subscribed', async () => (await subscribers(redis.port, 'zed')) === 1)
+  await looked(one)
   child.kill('SIGKILL')
   await eventually('a crash is noticed again', () => one.lost.includes('zed'), LEASE_BOUND_MS)
 })
@@ -177,7 +186,8 @@ t.test('one whose connection for messages was replaced is not taken for dead', a
   const one = watched(t, 'one', connectionTo(redis.port))
   const two = watched(t, 'two', connectionTo(redis.port))
   await Promise.all([one, two].map((replica) => know(replica, ['one', 'two'])))
-  await new Promise((resolve) => setTimeout(resolve, 400)) // several looks
+  await eventually('both are subscribed', () => one.feed.flows && two.feed.flows)
+  await looked(one)
   const generation = two.feed.generation
   for (let round = 0; round < 10; round++) {
     two.feed.reconnect()

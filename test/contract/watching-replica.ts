@@ -17,6 +17,8 @@ export interface WatchingReplica {
   readonly messages: string[]
   replicas: readonly string[]
   dataLosses: number
+  /** How often it began to ask who is subscribed; one question waits for the answer to the one before. */
+  looks: number
   /** In order, so that nobody takes it for a crash. */
   stop(): Promise<void>
   /** At once; resolves when the connections are closed. */
@@ -57,6 +59,7 @@ export function watchReplica(id: string, connection: RedisConnectionOptions): Wa
     messages: [],
     replicas: [],
     dataLosses: 0,
+    looks: 0,
     async stop() {
       await watch.stop()
       replica.drop()
@@ -68,7 +71,13 @@ export function watchReplica(id: string, connection: RedisConnectionOptions): Wa
     },
   }
   const watch = new ReplicaWatch({
-    client,
+    client: new Proxy(client, {
+      get(target, name) {
+        if (name === 'pubsub') replica.looks++
+        const found: unknown = Reflect.get(target, name)
+        return typeof found === 'function' ? found.bind(target) : found
+      },
+    }),
     replicaId: id,
     keyBase: KEY_BASE,
     countsSubscribers: connection.target.kind !== 'cluster',

@@ -11,8 +11,11 @@ import { runText, script } from './script.ts'
 
 /** Milliseconds between two renewals of the own entry. */
 const BEAT_MS = 500
-/** Milliseconds between two questions whether the others are still subscribed. */
-const LOOK_MS = 100
+/**
+ * Milliseconds between two questions whether the others are still subscribed. The question is one cheap command, and half of this is what an upstream
+ * goes without a stream on average before anybody knows: a ping that it sends meanwhile is lost.
+ */
+const LOOK_MS = 50
 /** A channel that had no subscriber is looked at again after this, in milliseconds: a connection may have been replaced just then. */
 const SECOND_LOOK_MS = 50
 /** An entry that was not renewed for this long, in milliseconds, is that of a dead replica. */
