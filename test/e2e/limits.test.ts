@@ -240,10 +240,10 @@ t.test('artifacts.max_per_session: of many at once exactly so many are kept', as
 
 t.test('what has expired is refused at its next use, though nothing cleans up', async (t) => {
   const rig = await FileRig.start({
-    core: { cleanup_interval_seconds: null, auth: { signed_upload_ttl_seconds: 1 } },
-    uploads: { ttl_seconds: 1 },
-    artifacts: { ttl_seconds: 1 },
-    sessions: { idle_ttl_seconds: 3, allow_revival: false },
+    core: { cleanup_interval_seconds: null, auth: { signed_upload_ttl_seconds: 2 } },
+    uploads: { ttl_seconds: 2 },
+    artifacts: { ttl_seconds: 2 },
+    sessions: { idle_ttl_seconds: 5, allow_revival: false },
   })
   t.teardown(() => rig.stop())
   const session = await rig.openSession()
@@ -255,7 +255,7 @@ t.test('what has expired is refused at its next use, though nothing cleans up', 
   const read = { jsonrpc: '2.0', id: 1, method: 'resources/read', params: { uri } }
   t.ok(await isThere(rig, session, handle), 'before its time all is there')
   t.match((await rig.post(read, session)).message, { result: {} })
-  await delay(2_100) // their time, and a whole second for clocks that count in seconds
+  await delay(3_100) // their time, and a whole second for clocks that count in seconds
   t.match(await rig.inventory(), { uploads_count: 1, artifacts_count: 1 }, 'nothing was cleaned up')
   t.notOk(await isThere(rig, session, handle), 'the upload')
   t.match((await rig.post(read, session)).message, { error: {} }, 'the artifact')
@@ -266,6 +266,6 @@ t.test('what has expired is refused at its next use, though nothing cleans up', 
     'the upload URL',
   )
   t.equal((await rig.call(session, 'echo')).status, 200, 'the session was used in time')
-  await delay(4_200) // uses are noted with a delay of up to a second
+  await delay(6_200) // uses are noted with a delay of up to a second
   t.equal((await rig.call(session, 'echo')).status, 404, 'then it was not')
 })

@@ -237,10 +237,10 @@ export class StreamHolder {
     this.#isToLookAgain = this.#isLooking
     if (this.#isLooking || this.#isStopping) return
     this.#isLooking = true
+    const lost = this.#lost
+    const offered = new Set(this.#offered)
+    this.#offered.clear()
     try {
-      const lost = this.#lost
-      const offered = new Set(this.#offered)
-      this.#offered.clear()
       const found = await this.#options.store.abandonedStreams(lost, MAX_FOUND)
       const mayBeMore = found.length === MAX_FOUND
       // Asked once: one that is there after all may have its streams again.
@@ -252,6 +252,7 @@ export class StreamHolder {
       })
     } catch {
       // The next look follows soon; until then nobody knows of anything to do.
+      for (const name of offered) this.#offered.add(name)
     } finally {
       this.#isLooking = false
     }

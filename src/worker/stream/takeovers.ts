@@ -26,7 +26,8 @@ export class Takeovers {
     const shuffled = leases
       .map((lease) => ({ lease, at: Math.random() }))
       .toSorted((a, b) => a.at - b.at)
-    for (const { lease } of shuffled) this.#waiting.set(lease.key.sessionId, lease)
+    for (const { lease } of shuffled)
+      this.#waiting.set(`${lease.key.serverId}\n${lease.key.sessionId}`, lease)
     this.#fill()
   }
 
