@@ -69,7 +69,7 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     child.stderr.on('data', take)
     void exited.then((code) => reject(new Error(`the adapter ended with ${code}:\n${output}`)))
   })
-  const port = await within('the adapter listens', listening, 20_000).catch((error: unknown) => {
+  const port = await within('the adapter listens', listening, 60_000).catch((error: unknown) => {
     child.kill('SIGKILL')
     throw error
   })
