@@ -13,7 +13,6 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   '@fastify/busboy': ['worker/files/receive-body.ts'],
   'quickjs-emscripten-core': ['worker/code-mode/sandbox.ts'],
   '@jitl/quickjs-wasmfile-release-sync': ['worker/code-mode/sandbox.ts'],
-  minisearch: ['worker/code-mode/tool-search.ts'],
   libsql: ['shared/state/sql-database.ts'],
   ioredis: ['shared/state/redis/'],
   msgpackr: ['shared/state/redis/record-codec.ts'],

@@ -21,8 +21,9 @@ const replica = await startReplica({
   config: {
     core: {
       workers: 1,
+      max_message_bytes: '1Mi',
       code_mode_enabled: true,
-      code_mode: { compute_seconds: 5, timeout_seconds: 20, max_tool_calls: 20, memory: '32Mi' },
+      code_mode: { compute_seconds: 15, timeout_seconds: 20, max_tool_calls: 20, memory: '32Mi' },
     },
     sessions: { max_in_flight_per_session: 4 },
     servers: [
@@ -230,6 +231,52 @@ t.test('answers that are none become errors in the script', async (t) => {
     const result = resultOf(answerIn(await session.call('patient_execute', { code })))
     t.match(result.structuredContent?.result, expected, tool)
   }
+})
+
+t.test(
+  'arguments that no client could send are refused in the script, before anything is sent',
+  async (t) => {
+    const session = await WireSession.open(`${replica.url}/mcp/patient`)
+    const before = scripted.received.length
+    const bad: readonly [string, RegExp][] = [
+      ['{text: "x".repeat(2e6)}', /core\.max_message_bytes/],
+      ['JSON.parse("{\\"a\\":".repeat(600) + "1" + "}".repeat(600))', /nested deeper/],
+    ]
+    for (const [args, expected] of bad) {
+      const code = `try { await callTool('any', ${args}) } catch (e) { return e.message }`
+      const result = resultOf(answerIn(await session.call('patient_execute', { code })))
+      t.match(result.structuredContent?.result, expected, textOf(result))
+    }
+    t.same(
+      scripted.received.slice(before).filter(({ body }) => body.includes('tools/call')),
+      [],
+    )
+  },
+)
+
+t.test('a script that computes holds up nobody else', async (t) => {
+  const hostile = await WireSession.open(`${replica.url}/mcp/patient`)
+  const other = await WireSession.open(`${replica.url}/mcp/patient`)
+  scripted.scripts.set('tools/call fine', (request) => sendResult(request, { content: [] }))
+  let isOver = false
+  const params = { name: 'patient_execute', arguments: { code: 'for (;;);' } }
+  const message = hostile.message('tools/call', params)
+  const endless = hostile.post(message).finally(() => {
+    isOver = true
+  })
+  for (let i = 0; i < 20; i++) {
+    const direct = resultOf(answerIn(await other.call('fine')))
+    t.same(direct.content, [])
+  }
+  const script = await other.call('patient_execute', { code: 'return callTool("fine")' })
+  t.same(resultOf(answerIn(script)).structuredContent?.result, { content: [] })
+  t.equal(isOver, false, 'all that while it went on')
+  await hostile.post({
+    jsonrpc: '2.0',
+    method: 'notifications/cancelled',
+    params: { requestId: message.id },
+  })
+  t.equal((await within('its end', endless)).body, '')
 })
 
 t.test('a lost upstream session is opened again under a script as under a client', async (t) => {

@@ -10,20 +10,20 @@ import { searchTools } from './tool-search.ts'
 class BadArgument extends Error {}
 
 /** The result of `search` or `get_schema`. */
-export async function answerFromCatalogue(
+export function answerFromCatalogue(
   kind: 'search' | 'get_schema' | undefined,
   args: JsonObject,
   tools: readonly JsonObject[],
-): Promise<JsonObject> {
+): JsonObject {
   try {
-    return kind === 'get_schema' ? schemas(args, tools) : await search(args, tools)
+    return kind === 'get_schema' ? schemas(args, tools) : search(args, tools)
   } catch (error) {
     if (error instanceof BadArgument) return toolError(error.message)
     throw error
   }
 }
 
-async function search(args: JsonObject, tools: readonly JsonObject[]): Promise<JsonObject> {
+function search(args: JsonObject, tools: readonly JsonObject[]): JsonObject {
   const { query = '', tags, limit } = args
   const detail = detailOf(args, 'brief')
   if (typeof query !== 'string') throw new BadArgument('query must be text')
@@ -33,7 +33,7 @@ async function search(args: JsonObject, tools: readonly JsonObject[]): Promise<J
       ? tools
       : tools.filter((tool) => tagsOf(tool).some((tag) => wanted.includes(tag)))
   const isQuery = query.trim() !== ''
-  const found = isQuery ? await searchTools(tagged, query) : tagged
+  const found = isQuery ? searchTools(tagged, query) : tagged
   const shown = found.slice(0, limitOf(limit) ?? (isQuery ? SEARCH_LIMIT : found.length))
   if (shown.length === 0)
     return text(`No tool of ${tools.length} fits. Try other words, or no query to list them all.`)

@@ -175,7 +175,7 @@ export class CodeMode {
     const catalogue = await readCatalogue(task.inner, maxResponseMessageBytes)
     if (task.isOver) return
     if (catalogue.kind === 'failed') passOn(task, catalogue.answer)
-    else respond(answer, request, way, await answerFromCatalogue(kind, args, catalogue.tools))
+    else respond(answer, request, way, answerFromCatalogue(kind, args, catalogue.tools))
   }
 
   async #execute(task: Task, args: JsonObject): Promise<JsonObject> {

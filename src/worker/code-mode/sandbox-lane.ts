@@ -9,6 +9,8 @@ const THREAD = new URL('./sandbox-thread.js', import.meta.url)
 const HEAP_MB = 192
 /** Longer than a script may compute, in milliseconds: the engine looks at the clock often, but not inside each of its own functions. */
 const KILL_AFTER_MS = 1_000
+/** A thread that does not begin within this time is given up, in milliseconds. */
+const START_MS = 30_000
 const NOTHING_PRINTED = { text: '', isCut: false }
 
 /** What a lane does for the script that it runs. */
@@ -58,11 +60,14 @@ export class SandboxLane {
     this.runs++
     this.#script = script
     this.#thread.ref()
-    this.#post(['run', code, script.limits])
+    this.#watch(START_MS, 'the sandbox of the script did not start')
+    this.#send(['run', code, script.limits])
   }
 
   answer(call: number, json: string): void {
-    if (this.#script !== undefined) this.#post(['answer', call, json])
+    if (this.#script === undefined) return
+    this.#watchComputing(this.#script)
+    this.#send(['answer', call, json])
   }
 
   /** Ends the thread at once, whatever it does; its script ends with this text. */
@@ -77,15 +82,27 @@ export class SandboxLane {
     this.#send(['stop'])
   }
 
-  #post(message: ToSandbox): void {
-    const computeMs = this.#script?.limits.computeMs ?? 0
+  #watchComputing({ limits: { computeMs } }: LaneScript): void {
+    this.#watch(
+      computeMs + KILL_AFTER_MS,
+      `the script computed for more than ${computeMs / 1_000} s (core.code_mode.compute_seconds)`,
+    )
+  }
+
+  #watch(limitMs: number, why: string): void {
     clearTimeout(this.#watchdog)
-    this.#watchdog = setTimeout(() => {
-      void this.kill(
-        `the script computed for more than ${computeMs / 1_000} s (core.code_mode.compute_seconds)`,
-      )
-    }, computeMs + KILL_AFTER_MS)
-    this.#send(message)
+    const watchdog = setTimeout(() => {
+      // When this event loop was held up itself, a message that says otherwise may be there already.
+      setImmediate(() => {
+        if (this.#watchdog === watchdog) void this.kill(why)
+      })
+    }, limitMs)
+    this.#watchdog = watchdog
+  }
+
+  #rest(): void {
+    clearTimeout(this.#watchdog)
+    this.#watchdog = undefined
   }
 
   #send(message: ToSandbox): void {
@@ -99,8 +116,11 @@ export class SandboxLane {
       case 'call':
         script.onCall(message[1], message[2], message[3])
         return
+      case 'begun':
+        this.#watchComputing(script)
+        return
       case 'idle':
-        clearTimeout(this.#watchdog)
+        this.#rest()
         return
       case 'done':
         this.#end(script, message[1])
@@ -115,7 +135,7 @@ export class SandboxLane {
   }
 
   #end(script: LaneScript, outcome: ScriptOutcome): void {
-    clearTimeout(this.#watchdog)
+    this.#rest()
     this.#script = undefined
     this.#thread.unref()
     script.onDone(outcome)

@@ -28,8 +28,9 @@ export type ToSandbox =
   | readonly ['answer', call: number, json: string]
   | readonly ['stop']
 
-/** From the thread. `idle` says that it has done all it can do before the next answer. */
+/** From the thread. `begun` says that the script starts to compute, `idle` that it has done all it can do before the next answer. */
 export type FromSandbox =
+  | readonly ['begun']
   | readonly ['call', call: number, tool: string, argsJson: string]
   | readonly ['idle']
   | readonly ['done', outcome: ScriptOutcome]

@@ -32,6 +32,7 @@ async function run([, code, limits]: Extract<ToSandbox, readonly ['run', ...unkn
   sandbox = await Sandbox.open(await compiled, limits, (call, tool, argsJson) =>
     say(['call', call, tool, argsJson]),
   )
+  say(['begun'])
   sandbox.run(code)
   report()
 }

@@ -2,6 +2,7 @@
 import type { CoreConfig } from '../../shared/config/config.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { toolError } from '../adapters/adapter.ts'
+import { toAdapterError } from '../exchange/answer-sinks.ts'
 import { isObject, parseJson } from '../exchange/json-rpc.ts'
 import type { InnerAnswer } from './inner-exchange.ts'
 import type { InnerRequests } from './inner-requests.ts'
@@ -96,9 +97,9 @@ export class ScriptRun {
   }
 
   async #call({ call, tool, argsJson }: Waiting): Promise<void> {
-    const answer = await this.#ask(tool, argsJson).catch((): InnerAnswer => ({
+    const answer = await this.#ask(tool, argsJson).catch((error: unknown): InnerAnswer => ({
       kind: 'none',
-      why: 'the call failed in the gateway',
+      why: toAdapterError(error).message,
     }))
     this.#underWay--
     if (this.#isOver) return
@@ -109,8 +110,14 @@ export class ScriptRun {
   }
 
   async #ask(tool: string, argsJson: string): Promise<InnerAnswer> {
-    const { inner, definitionOf } = this.#options
-    const args = parseJson(Buffer.from(argsJson))
+    const { inner, definitionOf, core } = this.#options
+    const bytes = Buffer.from(argsJson)
+    const { maxMessageBytes } = core
+    if (bytes.byteLength > maxMessageBytes) {
+      const why = `the arguments are larger than ${maxMessageBytes} bytes (core.max_message_bytes)`
+      return { kind: 'none', why }
+    }
+    const args = parseJson(bytes)
     if (!isObject(args)) return { kind: 'none', why: 'the arguments of a tool are an object' }
     const definition = await definitionOf?.(tool)
     return inner.ask(

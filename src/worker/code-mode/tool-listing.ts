@@ -67,7 +67,8 @@ function typeOf(field: unknown): string {
   if (!isObject(field)) return 'any'
   const { type, description: _, title: __, default: ___, ...more } = field
   if (Object.keys(more).length > 0) return JSON.stringify({ type, ...more })
-  return typeof type === 'string' ? type : JSON.stringify(type ?? 'any')
+  if (type === undefined) return 'any'
+  return typeof type === 'string' ? type : JSON.stringify(type)
 }
 
 function briefly(text: string): string {
