@@ -9,6 +9,7 @@ import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
+import { SandboxPool } from './code-mode/sandbox-pool.ts'
 import { FrameExchange } from './exchange/frame-exchange.ts'
 import type { WorkerChannel } from './exchange/frame-exchange.ts'
 import { McpEndpoint } from './exchange/mcp-endpoint.ts'
@@ -47,6 +48,7 @@ export class WorkerRuntime {
   readonly #registry: SessionRegistry
   readonly #handshake: Handshake
   readonly #streams: StreamHolder
+  readonly #sandboxes: SandboxPool | undefined
   readonly #servers: readonly ServerRuntime[]
   readonly #uploads: UploadEndpoint
   readonly #downloads: DownloadEndpoint
@@ -99,6 +101,9 @@ export class WorkerRuntime {
       log,
     })
     store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
+    this.#sandboxes = config.servers.some(({ codeModeEnabled }) => codeModeEnabled)
+      ? new SandboxPool(config.core.codeMode)
+      : undefined
     this.#servers = [...upstreams.values()].map(({ server, upstream }) => ({
       server,
       upstream,
@@ -110,6 +115,7 @@ export class WorkerRuntime {
         registry: this.#registry,
         handshake: this.#handshake,
         streams: this.#streams,
+        sandboxes: this.#sandboxes,
         fallbackBaseUrl: options.fallbackBaseUrl,
       }),
     }))
@@ -154,6 +160,7 @@ export class WorkerRuntime {
     this.#stops.add('upstreams', async () => {
       await Promise.all(this.#servers.map(({ upstream }) => upstream.close()))
     })
+    this.#stops.add('scripts', () => this.#sandboxes?.close())
     this.#stops.add('sessions', () => this.#registry.stop())
     this.#stops.add('streams', () => this.#streams.handOver())
     this.#streams.start({ isReplacement: !options.firstStart })

@@ -13,7 +13,6 @@ export interface NotBuiltField {
 /** Everything that is accepted and not built. */
 export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.cors.*', unless: { path: 'core.cors.enabled', is: [false] } },
-  { path: 'core.code_mode_enabled', onlyFor: [true] },
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },
   {
@@ -36,7 +35,6 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
     path: 'servers[].upstream_ping.*',
     unless: { path: 'servers[].upstream_ping.enabled', is: [false] },
   },
-  { path: 'servers[].code_mode_enabled', onlyFor: [true] },
   {
     path: 'servers[].tool_description_policy.*',
     unless: { path: 'servers[].tool_description_policy.mode', is: ['preserve'] },

@@ -28,8 +28,13 @@ export function isDisabledTool(server: ServerConfig, toolName: string): boolean 
 
 /** Name of the tool that hands out upload URLs for a server. */
 export function helperToolName(serverId: string): string {
+  return `${toolPrefix(serverId)}_get_upload_url`
+}
+
+/** What the names of the adapter's own tools on a server begin with, before an underscore. */
+export function toolPrefix(serverId: string): string {
   const prefix = serverId.replace(/\W+/g, '_').replace(/^_+|_+$/g, '')
-  return `${prefix === '' ? 'server' : prefix}_get_upload_url`
+  return prefix === '' ? 'server' : prefix
 }
 
 /** True when the server has a tool that takes uploads, uploads are on, and the helper is not disabled. */

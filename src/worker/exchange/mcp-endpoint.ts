@@ -2,6 +2,8 @@
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { AdapterServices } from '../adapters/adapter.ts'
+import { CodeMode } from '../code-mode/code-mode.ts'
+import type { SandboxPool } from '../code-mode/sandbox-pool.ts'
 import { isAdopted, lostUpstream } from '../session/handshake.ts'
 import type { Handshake } from '../session/handshake.ts'
 import type { SessionRegistry } from '../session/registry.ts'
@@ -18,7 +20,7 @@ import { headerValue } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
 import { InitializePost } from './initialize-post.ts'
 import { readEnvelope } from './json-rpc.ts'
-import type { Envelope, RequestId } from './json-rpc.ts'
+import type { Envelope, Message, RequestId } from './json-rpc.ts'
 import { Planner } from './plan.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
@@ -35,6 +37,8 @@ export interface McpEndpointOptions {
   readonly registry: SessionRegistry
   readonly handshake: Handshake
   readonly streams: StreamHolder
+  /** Where the scripts of code mode run; undefined where no server has code mode. */
+  readonly sandboxes: SandboxPool | undefined
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -45,6 +49,7 @@ export class McpEndpoint {
   readonly #sessionPosts: SessionPosts
   readonly #statelessPosts: StatelessPosts
   readonly #planner: Planner
+  readonly #codeMode: CodeMode | undefined
   /** Whether it matters which tool a call names. */
   readonly #hasPolicy: boolean
   readonly #streams = new Set<StandaloneStream>()
@@ -57,8 +62,13 @@ export class McpEndpoint {
     this.#planner = planner
     this.#sessionPosts = new SessionPosts(planner, options)
     this.#statelessPosts = new StatelessPosts(planner, options)
-    const { disabledTools, adapters } = options.server
-    this.#hasPolicy = disabledTools.length > 0 || adapters.length > 0
+    const { disabledTools, adapters, codeModeEnabled } = options.server
+    this.#hasPolicy = disabledTools.length > 0 || adapters.length > 0 || codeModeEnabled
+    const { server, config, sandboxes } = options
+    this.#codeMode =
+      codeModeEnabled && sandboxes !== undefined
+        ? new CodeMode(server, config, sandboxes)
+        : undefined
     this.#keepAlive = setInterval(() => {
       for (const stream of this.#streams) stream.keepAlive()
     }, KEEP_ALIVE_INTERVAL_MS)
@@ -96,7 +106,7 @@ export class McpEndpoint {
       if (this.#hasPolicy) refuseAmbiguity(body, envelope.isBatch)
       const era = classify(envelope, request.headers)
       if (era.kind === 'stateless') {
-        this.#statelessPosts.take(exchange, era.message, body)
+        this.#takeStateless(exchange, envelope, era.message, body)
         return
       }
     } catch (error) {
@@ -121,8 +131,40 @@ export class McpEndpoint {
     }
     const parsed = envelope
     this.#withSession(exchange, firstId(envelope), (session) =>
-      this.#sessionPosts.take(exchange, session, parsed, body),
+      this.#takeInSession(exchange, session, parsed, body),
     )
+  }
+
+  #takeStateless(
+    exchange: Exchange,
+    envelope: Envelope,
+    message: Message,
+    body: Uint8Array | string,
+  ): void {
+    const isTaken = this.#codeMode?.take(exchange, envelope, {
+      owner: null,
+      take: (inner, { messages: [one = message] }, bytes) =>
+        this.#statelessPosts.take(inner, one, bytes),
+      hold: () => () => {},
+    })
+    if (isTaken !== true) this.#statelessPosts.take(exchange, message, body)
+  }
+
+  #takeInSession(
+    exchange: Exchange,
+    session: Session,
+    envelope: Envelope,
+    body: Uint8Array | string,
+  ): void {
+    const isTaken = this.#codeMode?.take(exchange, envelope, {
+      owner: session.key.sessionId,
+      take: (inner, one, bytes) => this.#sessionPosts.take(inner, session, one, bytes),
+      hold: () => {
+        session.streams++
+        return () => session.streams--
+      },
+    })
+    if (isTaken !== true) this.#sessionPosts.take(exchange, session, envelope, body)
   }
 
   /** Finds the request's session, at once when it is at hand. */
@@ -196,6 +238,7 @@ export class McpEndpoint {
     const { registry, handshake, services, streams } = this.#options
     try {
       await registry.close(session)
+      this.#codeMode?.endSession(session.key.sessionId)
       exchange.respond(200, [])
       streams.end(session.key)
       for (const stream of this.#streams) if (stream.belongsTo(session)) stream.close()

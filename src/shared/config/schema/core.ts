@@ -3,6 +3,7 @@
 import { z } from 'zod'
 
 import { authSchema, corsSchema } from './auth.ts'
+import { codeModeSchema } from './code-mode.ts'
 import {
   bool,
   byteSize,
@@ -121,7 +122,10 @@ export const coreSchema = section({
     .describe('Path of the upload endpoint; the server id follows it.'),
   code_mode_enabled: bool()
     .default(false)
-    .describe('Show search and execute tools in place of the upstream tools.'),
+    .describe(
+      'Show tools that search the tools of the upstream and run scripts which call them, in place of those tools.',
+    ),
+  code_mode: codeModeSchema.prefault({}).describe('Limits of scripts in code mode.'),
   shorten_descriptions: bool()
     .default(false)
     .describe('Shorten the descriptions of tools that take uploads to a line of purpose.'),

@@ -58,18 +58,22 @@ export function positive() {
 }
 
 /** A byte count, as a number or as text with a unit. */
-export function byteSize(bounds: { readonly min: number } = { min: 0 }) {
+export function byteSize(bounds: { readonly min: number; readonly max?: number } = { min: 0 }) {
+  const atLeast = z.int().min(bounds.min)
   return z
-    .preprocess((value, context) => {
-      const bytes = parseByteSize(value)
-      if (bytes !== undefined) return bytes
-      context.addIssue({
-        code: 'custom',
-        message:
-          'must be a byte size: a whole number with an optional unit (k, M, G, T or Ki, Mi, Gi, Ti), such as 10Mi',
-      })
-      return value
-    }, z.int().min(bounds.min))
+    .preprocess(
+      (value, context) => {
+        const bytes = parseByteSize(value)
+        if (bytes !== undefined) return bytes
+        context.addIssue({
+          code: 'custom',
+          message:
+            'must be a byte size: a whole number with an optional unit (k, M, G, T or Ki, Mi, Gi, Ti), such as 10Mi',
+        })
+        return value
+      },
+      bounds.max === undefined ? atLeast : atLeast.max(bounds.max),
+    )
     .meta({ format: 'byte-size' })
 }
 

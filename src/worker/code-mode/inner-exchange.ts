@@ -1,0 +1,177 @@
+/**
+ * A request of code mode's own, on the way that requests of clients take: an `Exchange` whose client is here. It takes the answer in whichever form it
+ * comes, and hands on what comes before it.
+ */
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { JsonObject } from '../../shared/state/records.ts'
+import { isEventStream, messageOf } from '../exchange/answer-sinks.ts'
+import type { BodyListener, Exchange, RequestHead } from '../exchange/exchange.ts'
+import { headerValue } from '../exchange/exchange.ts'
+import { isObject, parseJson } from '../exchange/json-rpc.ts'
+import { SseSplitter } from '../exchange/sse.ts'
+
+/** How a request ended: with a JSON-RPC response (of whatever status), or without one. */
+export type InnerAnswer =
+  | { readonly kind: 'response'; readonly status: number; readonly message: JsonObject }
+  | { readonly kind: 'none'; readonly why: string }
+
+export interface InnerExchangeOptions {
+  readonly request: RequestHead
+  /** Id of the request in its body, as a string of our own. */
+  readonly id: string
+  /** Largest answer, in bytes. */
+  readonly maxBytes: number
+  /** Takes messages of the upstream that come before the answer; false asks for a pause until `resume`. */
+  readonly onMessage: (message: JsonObject) => boolean
+  readonly onAnswer: (answer: InnerAnswer) => void
+}
+
+/** See the file comment. */
+export class InnerExchange implements Exchange {
+  readonly request: RequestHead
+  readonly #options: InnerExchangeOptions
+  readonly #splitter: SseSplitter
+  #isOpen = true
+  #isAnswered = false
+  #status = 0
+  #isStream = false
+  #parts: Uint8Array[] = []
+  #bytes = 0
+  #abortListener: (() => void) | undefined
+  #drainListener: (() => void) | undefined
+
+  constructor(options: InnerExchangeOptions) {
+    this.#options = options
+    this.request = options.request
+    this.#splitter = new SseSplitter(options.maxBytes)
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** Whoever waited for the answer is gone; nothing more is told. */
+  abort(): void {
+    this.#isAnswered = true
+    this.#cut()
+  }
+
+  /** After a pause that `onMessage` asked for. */
+  resume(): void {
+    if (this.#isOpen) this.#drainListener?.()
+  }
+
+  readBody(listener: BodyListener): void {
+    const { body } = this.request
+    if (body !== null) listener.data(typeof body === 'string' ? Buffer.from(body) : body)
+    listener.end()
+  }
+
+  pauseBody(): void {}
+  resumeBody(): void {}
+
+  onAbort(listener: () => void): void {
+    this.#abortListener = listener
+  }
+
+  onDrain(listener: () => void): void {
+    this.#drainListener = listener
+  }
+
+  respond(status: number, headers: HeaderList, body?: Uint8Array | string): void {
+    this.begin(status, headers)
+    if (body !== undefined) this.write(typeof body === 'string' ? Buffer.from(body) : body)
+    this.end()
+  }
+
+  begin(status: number, headers: HeaderList): void {
+    if (!this.#isOpen) return
+    this.#status = status
+    this.#isStream = isEventStream(headers)
+    const encoding = headerValue(headers, 'content-encoding') ?? 'identity'
+    if (encoding !== 'identity') {
+      this.#answer({ kind: 'none', why: `the upstream server's answer is encoded (${encoding})` })
+      this.#cut()
+    }
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (!this.#isOpen) return true
+    if (!this.#isStream) {
+      this.#bytes += chunk.byteLength
+      if (this.#bytes > this.#options.maxBytes) this.#tooLarge()
+      else this.#parts.push(new Uint8Array(chunk))
+      return true
+    }
+    let isFlowing = true
+    try {
+      for (const event of this.#splitter.push(chunk)) isFlowing = this.#event(event) && isFlowing
+    } catch {
+      this.#tooLarge()
+    }
+    return isFlowing
+  }
+
+  end(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    if (this.#isStream || this.#isAnswered) {
+      this.#answer({ kind: 'none', why: 'the upstream server ended its answer too early' })
+      return
+    }
+    this.#answer(this.#whole())
+  }
+
+  reset(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#answer({ kind: 'none', why: "the upstream server's answer broke off" })
+  }
+
+  sendFile(): void {
+    throw new Error('no file answers a JSON-RPC request')
+  }
+
+  #event(event: Uint8Array): boolean {
+    const message = messageOf(event)
+    if (message === undefined || this.#isAnswered) return true
+    if (message['method'] !== undefined) return this.#options.onMessage(message)
+    if (message['id'] === this.#options.id)
+      this.#answer({ kind: 'response', status: this.#status, message })
+    return true
+  }
+
+  #whole(): InnerAnswer {
+    const body = Buffer.concat(this.#parts)
+    this.#parts = []
+    try {
+      const message = parseJson(body)
+      if (isObject(message)) return { kind: 'response', status: this.#status, message }
+    } catch {
+      // Said below.
+    }
+    return {
+      kind: 'none',
+      why: `the upstream server answered with status ${this.#status} and no JSON-RPC response`,
+    }
+  }
+
+  #tooLarge(): void {
+    const { maxBytes } = this.#options
+    this.#answer({ kind: 'none', why: `the answer is larger than ${maxBytes} bytes` })
+    this.#cut()
+  }
+
+  #cut(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#parts = []
+    this.#abortListener?.()
+  }
+
+  #answer(answer: InnerAnswer): void {
+    if (this.#isAnswered) return
+    this.#isAnswered = true
+    this.#options.onAnswer(answer)
+  }
+}
