@@ -52,6 +52,7 @@ export const DEFAULTS = {
       enabled: false,
       header_name: 'X-Mcp-Adapter-Auth-Token',
       token: null,
+      tokens: [],
       signed_upload_ttl_seconds: 120,
       signing_secret: null,
     },

@@ -3,13 +3,20 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { ErrorCode } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Config } from '../../shared/config/config.ts'
-import { TokenCheck } from '../admission/credentials.ts'
+import { ANONYMOUS } from '../../shared/principals.ts'
+import { Authenticator } from '../admission/authenticator.ts'
 import { accepts } from '../admission/headers.ts'
 import type { ReadHeaders } from '../admission/headers.ts'
 import { OriginPolicy } from '../admission/origin.ts'
 import type { Route } from '../routes.ts'
 import { canDrain } from './lingering-answer.ts'
 import { tooLarge } from './message-intake.ts'
+
+/** Where a request goes. */
+interface Place {
+  readonly path: string
+  readonly query: string
+}
 
 /** Why a request goes no further. */
 export interface Refusal {
@@ -18,32 +25,51 @@ export interface Refusal {
   readonly headers?: HeaderList
 }
 
+/** What the gate says: the request goes no further, or it goes on as one of `principal`, which is empty where nobody in particular asks. */
+export type Admission =
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  | { readonly kind: 'admitted'; readonly principal: string }
+
+/** Public routes, signed URLs, and everything while authentication is off. */
+const ANYBODY: Admission = { kind: 'admitted', principal: ANONYMOUS }
+
 /** See the file comment. */
 export class Gate {
   readonly #origins: OriginPolicy
-  readonly #token: TokenCheck
-  readonly #credentialName: string
+  readonly #authenticator: Authenticator
   readonly #maxMessageBytes: number
 
   constructor({ core }: Pick<Config, 'core'>) {
     this.#origins = new OriginPolicy(core)
-    this.#token = new TokenCheck(core.auth.enabled ? core.auth.token : null)
-    this.#credentialName = core.auth.headerName.toLowerCase()
+    this.#authenticator = new Authenticator(core.auth)
     this.#maxMessageBytes = core.maxMessageBytes
   }
 
-  /** Undefined when the request may go on. */
-  refusal(
-    route: Route,
-    method: string,
-    place: { readonly path: string; readonly query: string },
-    headers: ReadHeaders,
-  ): Refusal | undefined {
-    const { path, query } = place
+  admit(route: Route, method: string, place: Place, headers: ReadHeaders): Admission {
+    const refusal = this.#placeRefusal(route, place, headers)
+    if (refusal !== undefined) return { kind: 'refused', refusal }
+    if (!needsToken(route, place)) return admitted(ANYBODY, bodyRefusalAt(route, method, headers))
+    const verdict = this.#authenticator.judge(headers)
+    if (verdict.kind === 'refused') {
+      return {
+        kind: 'refused',
+        refusal: refuseWith('ADAPTER_UNAUTHORIZED', verdict.message, [
+          'www-authenticate',
+          'Bearer',
+        ]),
+      }
+    }
+    const further =
+      route.kind === 'mcp' ? this.#protocolRefusal(method, headers) : bodyRefusal(method, headers)
+    return admitted({ kind: 'admitted', principal: verdict.principal }, further)
+  }
+
+  /** What is wrong with the request whoever sends it: its framing, its path, Host or Origin. */
+  #placeRefusal(route: Route, { path }: Place, headers: ReadHeaders): Refusal | undefined {
     if (headers.problem !== undefined) return refuseWith('ADAPTER_HEADER_INVALID', headers.problem)
     if (route.kind === 'none')
       return refuseWith('ADAPTER_ROUTE_UNKNOWN', `nothing is served at ${printable(path)}`)
-    if (route.kind === 'health') return bodyRefusal(method, headers)
+    if (route.kind === 'health') return undefined
     if (!this.#origins.acceptsHost(headers.host)) {
       return refuseWith(
         'ADAPTER_HOST_REFUSED',
@@ -56,20 +82,7 @@ export class Gate {
         `origin ${printable(headers.origin)} is not allowed; if it should be, list it in core.allowed_origins`,
       )
     }
-    if (route.kind === 'upload') {
-      return method === 'POST' || method === 'PUT' ? undefined : bodyRefusal(method, headers)
-    }
-    // A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it.
-    const needsToken = route.kind === 'mcp' || !query.includes('mcp_artifact_sig=')
-    if (needsToken && !this.#token.accepts(headers.credential)) {
-      return refuseWith(
-        'ADAPTER_UNAUTHORIZED',
-        `a valid token is required in header ${this.#credentialName}`,
-      )
-    }
-    return route.kind === 'mcp'
-      ? this.#protocolRefusal(method, headers)
-      : bodyRefusal(method, headers)
+    return undefined
   }
 
   /** What Streamable HTTP asks of a request's method and headers (2025-11-25, basic/transports). */
@@ -111,6 +124,21 @@ export class Gate {
         )
     }
   }
+}
+
+/** A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
+function needsToken(route: Route, { query }: Place): boolean {
+  return route.kind === 'mcp' || (route.kind === 'artifact' && !query.includes('mcp_artifact_sig='))
+}
+
+function admitted(admission: Admission, refusal: Refusal | undefined): Admission {
+  return refusal === undefined ? admission : { kind: 'refused', refusal }
+}
+
+/** Only uploads have a body outside MCP. */
+function bodyRefusalAt(route: Route, method: string, headers: ReadHeaders): Refusal | undefined {
+  const isUpload = route.kind === 'upload' && (method === 'POST' || method === 'PUT')
+  return isUpload ? undefined : bodyRefusal(method, headers)
 }
 
 function refuseWith(code: ErrorCode, message: string, headers?: HeaderList): Refusal {

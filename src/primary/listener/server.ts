@@ -129,8 +129,9 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
-    const refusal = this.#gate.refusal(route, method, { path, query }, headers)
-    if (refusal !== undefined) {
+    const admission = this.#gate.admit(route, method, { path, query }, headers)
+    if (admission.kind === 'refused') {
+      const { refusal } = admission
       const kind = route.kind === 'health' || route.kind === 'none' ? 'other' : route.kind
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
       const contentLength = headers.problem === undefined ? headers.contentLength : -1
@@ -162,6 +163,7 @@ export class Listener {
             target: query === '' ? path : `${path}?${query}`,
             headers: headers.list,
             contentLength: headers.contentLength,
+            principal: admission.principal,
           },
           sessionId,
         )

@@ -24,11 +24,24 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
 }
 
 function* checkAuth({ core: { auth } }: ConfigDocument): Generator<RuleViolation> {
-  if (auth.enabled && (auth.token === null || auth.token.trim() === '')) {
+  const isBlank = auth.token?.trim() === ''
+  if (auth.enabled && (isBlank || (auth.token === null && auth.tokens.length === 0))) {
     yield {
       path: ['core', 'auth', 'token'],
-      message: 'must be set while core.auth.enabled is true; give it a long random secret',
+      message:
+        'must be set while core.auth.enabled is true and core.auth.tokens is empty; give it a long random secret',
     }
+  }
+  const nameOf = new Map(auth.token === null ? [] : [[auth.token, 'default']])
+  for (const [index, { name, token }] of auth.tokens.entries()) {
+    const other = nameOf.get(token)
+    if (other !== undefined && other !== name) {
+      yield {
+        path: ['core', 'auth', 'tokens', index, 'token'],
+        message: `is the token of ${other} too: one token can't stand for two principals`,
+      }
+    }
+    nameOf.set(token, name)
   }
 }
 
