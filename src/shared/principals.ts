@@ -2,7 +2,9 @@
 import type { Config } from './config/config.ts'
 
 /** What of `core.auth` says who the principals are. */
-type Auth = Pick<Config['core']['auth'], 'enabled' | 'token' | 'tokens'>
+type Auth = Pick<Config['core']['auth'], 'enabled' | 'token' | 'tokens'> & {
+  readonly jwt: Pick<Config['core']['auth']['jwt'], 'issuer'>
+}
 
 /** Everybody, while authentication is off. */
 export const ANONYMOUS = ''
@@ -11,15 +13,20 @@ export const ANONYMOUS = ''
 const DEFAULT_TOKEN_NAME = 'default'
 
 /** Every static token with the principal that it stands for. Several tokens may stand for one: that is how one is replaced. */
-export function staticTokens({
-  token,
-  tokens,
-}: Auth): readonly { readonly principal: string; readonly token: string }[] {
+export function staticTokens({ token, tokens }: Pick<Auth, 'token' | 'tokens'>): readonly {
+  readonly principal: string
+  readonly token: string
+}[] {
   const own = token === null ? [] : [{ name: DEFAULT_TOKEN_NAME, token }]
   return [...own, ...tokens].map((entry) => ({
     principal: `token:${entry.name}`,
     token: entry.token,
   }))
+}
+
+/** The principal of a JWT. The issuer is a URL and so has no blank in it: no two pairs read alike. */
+export function jwtPrincipal(issuer: string, subject: string): string {
+  return `jwt:${issuer} ${subject}`
 }
 
 /** Judges whose a session is. The same configuration judges alike on every replica. */
@@ -42,6 +49,7 @@ export class SessionOwners {
 
 function ownerOfUnbound(auth: Auth): string | undefined {
   if (!auth.enabled) return ANONYMOUS
+  if (auth.jwt.issuer !== null) return undefined
   const [only, ...others] = new Set(staticTokens(auth).map(({ principal }) => principal))
   return others.length === 0 ? only : undefined
 }

@@ -6,21 +6,25 @@ export class StaticTokens {
   readonly #entries: readonly { readonly principal: string; readonly digest: Buffer }[]
 
   constructor(tokens: readonly { readonly principal: string; readonly token: string }[]) {
-    this.#entries = tokens.map(({ principal, token }) => ({ principal, digest: digest(token) }))
+    this.#entries = tokens.map(({ principal, token }) => ({
+      principal,
+      digest: digestOf(token),
+    }))
   }
 
-  /** The principal that a token stands for; undefined when it is none of ours. All are compared, so that the time taken does not tell which one it was. */
-  principalOf(presented: string): string | undefined {
-    if (this.#entries.length === 0) return undefined
-    const given = digest(presented)
+  /**
+   * The principal that a token stands for, by the token's digest; undefined when it is none of ours. All are compared, so that the time taken does not
+   * tell which one it was.
+   */
+  principalOf(digest: Buffer): string | undefined {
     let found: string | undefined
     for (const entry of this.#entries)
-      if (timingSafeEqual(entry.digest, given)) found ??= entry.principal
+      if (timingSafeEqual(entry.digest, digest)) found ??= entry.principal
     return found
   }
 }
 
-/** Equal length for any input, so that neither content nor length shows in the time taken. */
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text, 'utf8').digest()
+/** Equal length for any token, so that neither content nor length shows in the time that a comparison takes. */
+export function digestOf(token: string): Buffer {
+  return createHash('sha256').update(token, 'utf8').digest()
 }
