@@ -13,6 +13,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   '@fastify/busboy': ['worker/files/receive-body.ts'],
   'quickjs-emscripten-core': ['worker/code-mode/sandbox.ts'],
   '@jitl/quickjs-wasmfile-release-sync': ['worker/code-mode/sandbox.ts'],
+  jose: ['primary/admission/jwt-verifier.ts', 'primary/admission/jwks.ts'],
   libsql: ['shared/state/sql-database.ts'],
   ioredis: ['shared/state/redis/'],
   msgpackr: ['shared/state/redis/record-codec.ts'],

@@ -22,6 +22,7 @@ import {
   type UploadServices,
 } from '../../src/worker/files/upload-endpoint.ts'
 import { openMemoryStore } from '../support/memory-store.ts'
+import { ANYBODYS } from '../support/anybodys.ts'
 
 export const POLICY: StorePolicy = {
   maxActiveSessions: null,
@@ -129,7 +130,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
   const services = { config, store, files, signer, digests }
   const onOutcome = (outcome: UploadOutcome) => outcomes.push(outcome)
   const uploads = new UploadEndpoint({ ...services, onOutcome, ...options.services })
-  const downloads = new DownloadEndpoint(services)
+  const downloads = new DownloadEndpoint({ ...services, owners: ANYBODYS })
   const port = await listen(t, (exchange) =>
     exchange.request.route === 'upload' ? uploads.handle(exchange) : downloads.handle(exchange),
   )
@@ -182,6 +183,7 @@ class HttpExchange implements Exchange {
       target,
       headers: request.rawHeaders.map((text, i) => (i % 2 === 0 ? text.toLowerCase() : text)),
       body: null,
+      principal: '',
     }
     response.on('close', () => {
       this.#open = false

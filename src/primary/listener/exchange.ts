@@ -20,6 +20,8 @@ export interface AdmittedRequest {
   readonly headers: HeaderList
   /** Length of the body in bytes; -1 when it comes in chunks, its length unknown. */
   readonly contentLength: number
+  /** Who asks; see `Gate`. */
+  readonly principal: string
 }
 
 /** uWebSockets.js cannot send a head without a body piece; an SSE comment is one that every client skips. */
@@ -150,9 +152,20 @@ export class ListenerExchange implements PendingRequest {
   }
 
   #sendHead(body: Uint8Array | string | null, complete: boolean): void {
-    const { route, serverIndex, method, target, headers } = this.#request
+    const { route, serverIndex, method, target, headers, principal } = this.#request
     this.#worker.send(
-      ['request.head', this.#id, route, serverIndex, method, target, headers, body, complete],
+      [
+        'request.head',
+        this.#id,
+        route,
+        serverIndex,
+        method,
+        target,
+        headers,
+        body,
+        complete,
+        principal,
+      ],
       body instanceof Uint8Array ? body : undefined,
     )
   }

@@ -3,6 +3,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import { cheapestBytes } from '../../shared/frames/channel.ts'
 import { BodyBuffer } from './body-buffer.ts'
 import { LingeringAnswer } from './lingering-answer.ts'
+import type { EarlyBody } from './held-request.ts'
 import type { HttpResponse } from './native.ts'
 import { errorAnswer, respond } from './whole-answer.ts'
 
@@ -31,8 +32,13 @@ export class MessageIntake {
     return this.#bufferedBytes + Math.max(0, contentLength) <= MAX_BUFFERED_BYTES
   }
 
-  /** Takes the callbacks of the response. */
-  collect(res: HttpResponse, contentLength: number, receiver: MessageReceiver): void {
+  /** Takes the callbacks of the response. `early`: what of the body has been read before. */
+  collect(
+    res: HttpResponse,
+    contentLength: number,
+    receiver: MessageReceiver,
+    early?: EarlyBody,
+  ): void {
     const parts = new BodyBuffer(contentLength < 0 ? this.#maxMessageBytes : contentLength)
     let size = 0
     let isOver = false
@@ -47,7 +53,7 @@ export class MessageIntake {
       lingering?.abort()
       if (!isOver) giveUp()
     })
-    res.onData((lent, isLast) => {
+    const take = (lent: ArrayBufferLike, isLast: boolean): void => {
       lingering?.take(lent.byteLength, isLast)
       if (isOver) return
       size += lent.byteLength
@@ -73,7 +79,10 @@ export class MessageIntake {
         body = parts.take()
       }
       receiver.whole(body)
-    })
+    }
+    res.onData(take)
+    if (early !== undefined && (early.isWhole || early.bytes.byteLength > 0))
+      take(ownBuffer(early.bytes), early.isWhole)
   }
 
   #refusal(size: number): AdapterError | undefined {
@@ -81,6 +90,11 @@ export class MessageIntake {
       return new AdapterError('ADAPTER_MESSAGE_TOO_LARGE', tooLarge(this.#maxMessageBytes))
     return this.#bufferedBytes > MAX_BUFFERED_BYTES ? tooManyMessages() : undefined
   }
+}
+
+/** The memory of `bytes`, which is all of its buffer. */
+function ownBuffer(bytes: Uint8Array): ArrayBufferLike {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer
 }
 
 /** What a client is told whose message is larger than `maxMessageBytes`. */

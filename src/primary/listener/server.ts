@@ -4,13 +4,18 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { AdapterError } from '../../shared/errors.ts'
 import type { Config } from '../../shared/config/config.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
-import type { HeaderSelection } from '../admission/headers.ts'
+import type { HeaderSelection, ReadHeaders } from '../admission/headers.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
 import { RouteTable } from '../routes.ts'
+import type { Route } from '../routes.ts'
 import { ListenerExchange } from './exchange.ts'
 import type { AdmittedRequest } from './exchange.ts'
 import { Gate } from './gate.ts'
+import type { Settled } from './gate.ts'
+import { HeldRequest } from './held-request.ts'
+import type { EarlyBody } from './held-request.ts'
 import { MessageIntake, tooManyMessages } from './message-intake.ts'
+import type { MessageReceiver } from './message-intake.ts'
 import { EXCLUSIVE_PORT } from './native.ts'
 import type {
   HttpRequest,
@@ -26,6 +31,20 @@ export interface ListenerPorts {
   /** The worker for a session id; any worker for the empty string. Undefined while it is not ready. */
   workerFor(sessionId: string): WorkerHandle | undefined
   health(probe: 'livez' | 'readyz' | 'healthz'): Promise<{ status: number; body: string }>
+  /** The keys of a token issuer could not be read. */
+  keysFailed(error: unknown): void
+}
+
+/** Requests that are held at a time until it is known who asks. */
+const MAX_HELD = 256
+
+/** A request as its head has it. */
+interface Asked {
+  readonly route: Route
+  readonly headers: ReadHeaders
+  readonly method: string
+  readonly path: string
+  readonly query: string
 }
 
 /** See the file comment. */
@@ -41,6 +60,7 @@ export class Listener {
   readonly #drain = { isDraining: false }
   #socket: us_listen_socket | undefined
   #inFlight = 0
+  #held = 0
   /** How many requests were taken since the start. */
   #taken = 0
   #whenIdle: (() => void) | undefined
@@ -49,7 +69,7 @@ export class Listener {
     this.#native = native
     this.#ports = ports
     this.#routes = new RouteTable(config)
-    this.#gate = new Gate(config)
+    this.#gate = new Gate(config, (error) => ports.keysFailed(error))
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
     const credentialName = config.core.auth.headerName.toLowerCase()
     this.#mcpSelections = config.servers.map((server) =>
@@ -129,13 +149,45 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
-    const refusal = this.#gate.refusal(route, method, { path, query }, headers)
-    if (refusal !== undefined) {
-      const kind = route.kind === 'health' || route.kind === 'none' ? 'other' : route.kind
+    const asked = { route, headers, method, path, query }
+    const admission = this.#gate.admit(route, method, { path, query }, headers)
+    if (admission.kind === 'pending') this.#hold(res, asked, admission.outcome)
+    else this.#settle(res, asked, admission)
+  }
+
+  /** Keeps a request until it is known who asks. */
+  #hold(res: HttpResponse, asked: Asked, outcome: Promise<Settled>): void {
+    if (this.#held >= MAX_HELD) {
+      const error = new AdapterError(
+        'ADAPTER_OVERLOADED',
+        'too many tokens are being judged; repeat the request shortly',
+      )
+      this.#settle(res, asked, { kind: 'refused', refusal: { error } })
+      return
+    }
+    this.#held++
+    this.#taken++
+    this.#inFlight++
+    const held = new HeldRequest(res)
+    void outcome.then((admission) => {
+      this.#held--
+      const early = held.release()
+      if (early !== undefined) this.#settle(res, asked, admission, early)
+      this.#leave()
+    })
+  }
+
+  /** Goes on with a request of which it is known who asks. `early`: what of its body has been read before. */
+  #settle(res: HttpResponse, asked: Asked, admission: Settled, early?: EarlyBody): void {
+    const { route, headers, method, path, query } = asked
+    if (admission.kind === 'refused') {
+      const { refusal } = admission
+      const isOurs = route.kind === 'mcp' || route.kind === 'upload' || route.kind === 'artifact'
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
-      const contentLength = headers.problem === undefined ? headers.contentLength : -1
+      const toCome = headers.problem === undefined ? headers.contentLength : -1
+      const contentLength = early?.isWhole === true && toCome > 0 ? 0 : toCome
       const request = { method, contentLength, headers: refusal.headers ?? [] }
-      refuse(res, refusal.error, kind, request, this.#drain)
+      refuse(res, refusal.error, isOurs ? route.kind : 'other', request, this.#drain)
       return
     }
     switch (route.kind) {
@@ -144,6 +196,14 @@ export class Listener {
       case 'health':
         this.#answerHealth(res, route.probe, method === 'HEAD')
         return
+      case 'metadata': {
+        res.onAborted(() => {})
+        const head = ['content-type', 'application/json', 'cache-control', 'max-age=300']
+        const ending = this.#drain.isDraining ? 'close' : 'keep'
+        const body = this.#gate.metadata(route.serverIndex, headers)
+        respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
+        return
+      }
       case 'mcp':
       case 'upload':
       case 'artifact': {
@@ -162,14 +222,21 @@ export class Listener {
             target: query === '' ? path : `${path}?${query}`,
             headers: headers.list,
             contentLength: headers.contentLength,
+            principal: admission.principal,
           },
           sessionId,
+          early,
         )
       }
     }
   }
 
-  #forward(res: HttpResponse, request: AdmittedRequest, sessionId: string): void {
+  #forward(
+    res: HttpResponse,
+    request: AdmittedRequest,
+    sessionId: string,
+    early: EarlyBody | undefined,
+  ): void {
     const worker = this.#ports.workerFor(sessionId)
     if (worker === undefined) {
       const error = new AdapterError(
@@ -186,11 +253,12 @@ export class Listener {
     this.#taken++
     this.#inFlight++
     if (request.route === 'mcp' && request.method === 'POST') {
-      this.#messages.collect(res, request.contentLength, {
+      const receiver: MessageReceiver = {
         whole: (body) =>
           new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
         over: this.#leave,
-      })
+      }
+      this.#messages.collect(res, request.contentLength, receiver, early)
       return
     }
     const exchange = new ListenerExchange(res, worker, request, this.#drain, this.#leave)

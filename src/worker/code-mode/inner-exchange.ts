@@ -4,11 +4,11 @@
  */
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
-import { isEventStream, messageOf } from '../exchange/answer-sinks.ts'
+import { isEventStream } from '../exchange/media-type.ts'
 import type { BodyListener, Exchange, RequestHead } from '../exchange/exchange.ts'
 import { headerValue } from '../exchange/exchange.ts'
 import { isObject, parseJson } from '../exchange/json-rpc.ts'
-import { SseSplitter } from '../exchange/sse.ts'
+import { messageOf, SseSplitter } from '../exchange/sse.ts'
 
 /** How a request ended: with a JSON-RPC response (of whatever status), or without one. */
 export type InnerAnswer =

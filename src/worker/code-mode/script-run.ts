@@ -2,7 +2,7 @@
 import type { CoreConfig } from '../../shared/config/config.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { toolError } from '../adapters/adapter.ts'
-import { toAdapterError } from '../exchange/answer-sinks.ts'
+import { toAdapterError } from '../exchange/adapter-error.ts'
 import { isObject, parseJson } from '../exchange/json-rpc.ts'
 import type { InnerAnswer } from './inner-exchange.ts'
 import type { InnerRequests } from './inner-requests.ts'
