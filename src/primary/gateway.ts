@@ -1,17 +1,16 @@
 /** The composition root of a replica: what starts in which order, and stops in the reverse. */
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
 
 import type { Config } from '../shared/config/config.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import type { Log } from '../shared/log.ts'
-import { loadOrCreateSecret } from '../shared/signing.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { loadNative } from './listener/native.ts'
 import { Listener } from './listener/server.ts'
 import { Shutdown } from './shutdown.ts'
+import { signingKeys } from './signing-keys.ts'
 import { Supervisor } from './supervisor.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
@@ -55,8 +54,6 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     )
   }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
-  const { auth } = config.core
-  const secret = auth.signingSecret ?? (auth.enabled ? auth.token : null)
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -65,9 +62,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     config,
     state: stateOptions(config),
     workers,
-    signingSecrets: [
-      secret ?? (await loadOrCreateSecret(join(config.storage.root, 'state', 'signing-secret'))),
-    ],
+    signingSecrets: await signingKeys(config),
     fallbackBaseUrl: `http://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {

@@ -1,5 +1,6 @@
 /** The composition root of a worker: store, files, upstreams, adapters, endpoints and maintenance; starts and stops them in order. */
 import type { ServerConfig } from '../shared/config/config.ts'
+import { DATA_HEADERS } from '../shared/data-headers.ts'
 import { AdapterError } from '../shared/errors.ts'
 import { FileStore } from '../shared/files/file-store.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
@@ -199,7 +200,7 @@ export class WorkerRuntime {
       )
       exchange.respond(
         error.status,
-        ['content-type', 'application/json', 'retry-after', '1'],
+        ['content-type', 'application/json', ...DATA_HEADERS, 'retry-after', '1'],
         error.toJsonRpc(null),
       )
       return
@@ -215,7 +216,7 @@ export class WorkerRuntime {
       )
       exchange.respond(
         failure.status,
-        ['content-type', 'application/json'],
+        ['content-type', 'application/json', ...DATA_HEADERS],
         failure.toJsonRpc(null),
       )
     }

@@ -49,6 +49,7 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['core.upstream_ping.open_cooldown_seconds', 1, Infinity, false],
   ['core.upstream_ping.half_open_probe_allowance', 1, Infinity, false],
   ['core.auth.signed_upload_ttl_seconds', 1, Infinity, false],
+  ['core.cors.max_age_seconds', 0, 86400, false],
   ['core.defaults.tool_call_timeout_seconds', 1, Infinity, true],
   ['state_persistence.snapshot_interval_seconds', 1, Infinity, false],
   ['state_persistence.redis.port', 1, 65535, false],

@@ -3,6 +3,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import { cheapestBytes } from '../../shared/frames/channel.ts'
 import { BodyBuffer } from './body-buffer.ts'
 import { LingeringAnswer } from './lingering-answer.ts'
+import type { AdmittedRequest } from './exchange.ts'
 import type { HttpResponse } from './native.ts'
 import { errorAnswer, respond } from './whole-answer.ts'
 
@@ -31,8 +32,12 @@ export class MessageIntake {
     return this.#bufferedBytes + Math.max(0, contentLength) <= MAX_BUFFERED_BYTES
   }
 
-  /** Takes the callbacks of the response. */
-  collect(res: HttpResponse, contentLength: number, receiver: MessageReceiver): void {
+  /** Takes the callbacks of the response. `answerHeaders` go with a refusal. */
+  collect(
+    res: HttpResponse,
+    { contentLength, answerHeaders }: Pick<AdmittedRequest, 'contentLength' | 'answerHeaders'>,
+    receiver: MessageReceiver,
+  ): void {
     const parts = new BodyBuffer(contentLength < 0 ? this.#maxMessageBytes : contentLength)
     let size = 0
     let isOver = false
@@ -55,7 +60,8 @@ export class MessageIntake {
       const refusal = this.#refusal(size)
       if (refusal !== undefined) {
         giveUp()
-        const { status, headers, body } = errorAnswer(refusal, 'mcp')
+        const { status, headers: own, body } = errorAnswer(refusal, 'mcp')
+        const headers = [...own, ...answerHeaders]
         if (isLast) respond(res, status, headers, body, { headOnly: false, ending: 'close' })
         else lingering = new LingeringAnswer(res, status, headers, body)
         return

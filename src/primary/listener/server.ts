@@ -3,6 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { AdapterError } from '../../shared/errors.ts'
 import type { Config } from '../../shared/config/config.ts'
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
 import type { HeaderSelection } from '../admission/headers.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
@@ -35,6 +38,7 @@ export class Listener {
   readonly #ports: ListenerPorts
   readonly #routes: RouteTable
   readonly #gate: Gate
+  readonly #cors: CorsPolicy
   readonly #messages: MessageIntake
   readonly #mcpSelections: readonly HeaderSelection[]
   readonly #fileSelection: HeaderSelection
@@ -50,6 +54,7 @@ export class Listener {
     this.#ports = ports
     this.#routes = new RouteTable(config)
     this.#gate = new Gate(config)
+    this.#cors = new CorsPolicy(config.core.cors)
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
     const credentialName = config.core.auth.headerName.toLowerCase()
     this.#mcpSelections = config.servers.map((server) =>
@@ -129,12 +134,28 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
+    const answerHeaders = this.#cors.headersFor(headers.origin)
+    if (method === 'OPTIONS' && headers.problem === undefined && headers.contentLength === 0) {
+      const granted = this.#cors.preflight(method, headers.origin, {
+        method: req.getHeader('access-control-request-method'),
+        headers: req.getHeader('access-control-request-headers'),
+      })
+      if (granted !== undefined) {
+        const ending = this.#drain.isDraining ? 'close' : 'keep'
+        respond(res, 204, granted, '', { headOnly: false, ending })
+        return
+      }
+    }
     const refusal = this.#gate.refusal(route, method, { path, query }, headers)
     if (refusal !== undefined) {
       const kind = route.kind === 'health' || route.kind === 'none' ? 'other' : route.kind
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
       const contentLength = headers.problem === undefined ? headers.contentLength : -1
-      const request = { method, contentLength, headers: refusal.headers ?? [] }
+      const request = {
+        method,
+        contentLength,
+        headers: [...(refusal.headers ?? []), ...answerHeaders],
+      }
       refuse(res, refusal.error, kind, request, this.#drain)
       return
     }
@@ -142,7 +163,7 @@ export class Listener {
       case 'none': // refused
         return
       case 'health':
-        this.#answerHealth(res, route.probe, method === 'HEAD')
+        this.#answerHealth(res, route.probe, { isHead: method === 'HEAD', answerHeaders })
         return
       case 'mcp':
       case 'upload':
@@ -162,6 +183,7 @@ export class Listener {
             target: query === '' ? path : `${path}?${query}`,
             headers: headers.list,
             contentLength: headers.contentLength,
+            answerHeaders,
           },
           sessionId,
         )
@@ -176,17 +198,18 @@ export class Listener {
         'ADAPTER_OVERLOADED',
         'the worker for this request is starting; repeat it shortly',
       )
-      refuse(res, error, request.route, { ...request, headers: [] }, this.#drain)
+      refuse(res, error, request.route, { ...request, headers: request.answerHeaders }, this.#drain)
       return
     }
     if (request.route === 'mcp' && !this.#messages.hasRoomFor(request.contentLength)) {
-      refuse(res, tooManyMessages(), request.route, { ...request, headers: [] }, this.#drain)
+      const notTaken = { ...request, headers: request.answerHeaders }
+      refuse(res, tooManyMessages(), request.route, notTaken, this.#drain)
       return
     }
     this.#taken++
     this.#inFlight++
     if (request.route === 'mcp' && request.method === 'POST') {
-      this.#messages.collect(res, request.contentLength, {
+      this.#messages.collect(res, request, {
         whole: (body) =>
           new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
         over: this.#leave,
@@ -215,7 +238,11 @@ export class Listener {
     clearTimeout(limit)
   }
 
-  #answerHealth(res: HttpResponse, probe: 'livez' | 'readyz' | 'healthz', headOnly: boolean): void {
+  #answerHealth(
+    res: HttpResponse,
+    probe: 'livez' | 'readyz' | 'healthz',
+    { isHead, answerHeaders }: { readonly isHead: boolean; readonly answerHeaders: HeaderList },
+  ): void {
     let gone = false
     res.onAborted(() => {
       gone = true
@@ -225,9 +252,9 @@ export class Listener {
         respond(
           res,
           status,
-          ['content-type', 'application/json', 'cache-control', 'no-store'],
+          [...DATA_HEADERS, 'content-type', 'application/json', ...answerHeaders],
           body,
-          { headOnly, ending: this.#drain.isDraining ? 'close' : 'keep' },
+          { headOnly: isHead, ending: this.#drain.isDraining ? 'close' : 'keep' },
         )
     })
   }

@@ -15,6 +15,7 @@ export const RESERVED_PATHS = ['/healthz', '/livez', '/readyz', '/metrics', '/ar
 export function checkRules(document: ConfigDocument): RuleViolation[] {
   return [
     ...checkAuth(document),
+    ...checkCors(document),
     ...checkState(document),
     ...checkStorage(document),
     ...checkServerIds(document),
@@ -28,6 +29,16 @@ function* checkAuth({ core: { auth } }: ConfigDocument): Generator<RuleViolation
     yield {
       path: ['core', 'auth', 'token'],
       message: 'must be set while core.auth.enabled is true; give it a long random secret',
+    }
+  }
+}
+
+function* checkCors({ core: { cors } }: ConfigDocument): Generator<RuleViolation> {
+  if (cors.enabled && cors.allow_credentials && cors.allowed_origins.includes('*')) {
+    yield {
+      path: ['core', 'cors', 'allowed_origins'],
+      message:
+        'must name the origins while allow_credentials is true: browsers refuse `*` with credentials, and any page could act for its visitor',
     }
   }
 }

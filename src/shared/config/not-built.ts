@@ -12,7 +12,6 @@ export interface NotBuiltField {
 
 /** Everything that is accepted and not built. */
 export const NOT_BUILT: readonly NotBuiltField[] = [
-  { path: 'core.cors.*', unless: { path: 'core.cors.enabled', is: [false] } },
   { path: 'core.code_mode_enabled', onlyFor: [true] },
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },

@@ -1,4 +1,5 @@
 /** How a request that can't be served is answered. */
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { AdapterError } from '../../shared/errors.ts'
 import type { Exchange } from './exchange.ts'
 import type { Envelope, RequestId } from './json-rpc.ts'
@@ -8,7 +9,7 @@ export function fail(exchange: Exchange, error: AdapterError, id: RequestId | nu
   const retryAfter = error.status === 503 || error.status === 429 ? ['retry-after', '1'] : []
   exchange.respond(
     error.status,
-    ['content-type', 'application/json', ...retryAfter],
+    ['content-type', 'application/json', ...DATA_HEADERS, ...retryAfter],
     error.toJsonRpc(id),
   )
 }

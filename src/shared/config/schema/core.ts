@@ -2,7 +2,8 @@
 
 import { z } from 'zod'
 
-import { authSchema, corsSchema } from './auth.ts'
+import { authSchema } from './auth.ts'
+import { corsSchema } from './cors.ts'
 import {
   bool,
   byteSize,
@@ -10,6 +11,7 @@ import {
   httpPath,
   integer,
   isHttpUrl,
+  origin,
   positive,
   section,
   text,
@@ -24,7 +26,6 @@ import {
 /** The log levels, from most to least talkative. */
 export const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
 
-const ORIGIN = /^(?:\*|null|[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#\s@]+)$/
 const HOST = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?$/
 
 /** `core.defaults`. */
@@ -104,13 +105,7 @@ export const coreSchema = section({
     .default([])
     .describe('Further names that the Host header of a request may have.'),
   allowed_origins: z
-    .array(
-      z
-        .string()
-        .trim()
-        .toLowerCase()
-        .regex(ORIGIN, 'must be an origin such as https://app.example.com, without a path'),
-    )
+    .array(origin())
     .default([])
     .describe('Origins from which a browser may send MCP requests.'),
   allow_artifacts_download: bool()
