@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 
 import type { Config } from '../shared/config/config.ts'
 import { StopList } from '../shared/lifecycle.ts'
+import { maskUrls } from '../shared/config/secrets.ts'
 import type { Log } from '../shared/log.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
@@ -94,6 +95,11 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     const listener = new Listener(native, config, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
       health: (probe) => health.answer(probe),
+      keysFailed: (error) =>
+        log.warn(
+          { err: error, uri: maskUrls(config.core.auth.jwt.jwksUri ?? '') },
+          'the keys of core.auth.jwt.jwks_uri can not be read: tokens that are not known yet are answered 503',
+        ),
     })
     const port = await listener.listen(config.core.host, config.core.port)
     const stop = new Shutdown({

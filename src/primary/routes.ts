@@ -1,5 +1,6 @@
 /** The route table: which path belongs to what. Paths are compared as received; configuration made sure that none collides. */
 import type { Config } from '../shared/config/config.ts'
+import { ALL_SERVERS, METADATA_PATH } from './admission/protected-resource.ts'
 
 /** Where a request goes. `serverIndex` is -1 when a path of that route names no configured server. */
 export type Route =
@@ -7,6 +8,8 @@ export type Route =
   | { readonly kind: 'upload'; readonly serverIndex: number }
   | { readonly kind: 'artifact'; readonly serverIndex: number; readonly sessionId: string }
   | { readonly kind: 'health'; readonly probe: 'livez' | 'readyz' | 'healthz' }
+  /** Metadata of RFC 9728; `serverIndex` is `ALL_SERVERS` for that of all servers. */
+  | { readonly kind: 'metadata'; readonly serverIndex: number }
   | { readonly kind: 'none' }
 
 const NONE: Route = { kind: 'none' }
@@ -22,11 +25,16 @@ export class RouteTable {
     this.#fixed.set('/livez', { kind: 'health', probe: 'livez' })
     this.#fixed.set('/readyz', { kind: 'health', probe: 'readyz' })
     this.#fixed.set('/healthz', { kind: 'health', probe: 'healthz' })
+    const { auth } = config.core
+    const hasMetadata = auth.enabled && auth.jwt.issuer !== null
+    if (hasMetadata) this.#fixed.set(METADATA_PATH, { kind: 'metadata', serverIndex: ALL_SERVERS })
     for (const [serverIndex, server] of config.servers.entries()) {
       this.#serverIndexById.set(server.id, serverIndex)
       this.#fixed.set(server.mountPath, { kind: 'mcp', serverIndex })
       // Many clients add the slash; it names the same endpoint.
       this.#fixed.set(`${server.mountPath}/`, { kind: 'mcp', serverIndex })
+      if (hasMetadata)
+        this.#fixed.set(`${METADATA_PATH}${server.mountPath}`, { kind: 'metadata', serverIndex })
       this.#fixed.set(`${this.#uploadPrefix}${server.id}`, { kind: 'upload', serverIndex })
     }
   }

@@ -20,6 +20,8 @@ export const ERRORS = {
   ADAPTER_HOST_REFUSED: { status: 403, rpcCode: 1403, retryable: false },
   ADAPTER_ORIGIN_REFUSED: { status: 403, rpcCode: 1403, retryable: false },
   ADAPTER_UNAUTHORIZED: { status: 401, rpcCode: 1401, retryable: false },
+  ADAPTER_SCOPE_MISSING: { status: 403, rpcCode: 1403, retryable: false },
+  ADAPTER_KEYS_UNAVAILABLE: { status: 503, rpcCode: 1503, retryable: true },
   ADAPTER_OVERLOADED: { status: 503, rpcCode: 1503, retryable: true },
   ADAPTER_STOPPING: { status: 503, rpcCode: 1503, retryable: true },
   ADAPTER_INTERNAL: { status: 500, rpcCode: -32603, retryable: true },

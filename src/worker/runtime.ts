@@ -6,6 +6,7 @@ import { FileStore } from '../shared/files/file-store.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import type { Log } from '../shared/log.ts'
+import { SessionOwners } from '../shared/principals.ts'
 import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
@@ -63,6 +64,7 @@ export class WorkerRuntime {
     })
     const { options, store, log } = parts
     const { config } = options
+    const owners = new SessionOwners(config.core.auth)
     this.#services = {
       config,
       store,
@@ -76,6 +78,7 @@ export class WorkerRuntime {
     this.#registry = new SessionRegistry(store, {
       idleTtlMs: milliseconds(config.sessions.idleTtlSeconds),
       copyLeaseMs: config.statePersistence.type === 'redis' ? SHARED_COPY_LEASE_MS : null,
+      owners,
     })
     store.onDisconnect(() => this.#registry.forgetAll())
     const upstreams = new Map(
@@ -128,6 +131,7 @@ export class WorkerRuntime {
     })
     this.#downloads = new DownloadEndpoint({
       ...this.#services,
+      owners,
       onRefused: (server, error) =>
         log.debug({ server, code: error.code, err: error.cause }, 'download refused'),
     })
@@ -186,8 +190,8 @@ export class WorkerRuntime {
   }
 
   #open(frame: Extract<ToWorkerFrame, readonly ['request.head', ...unknown[]]>): void {
-    const [, id, route, serverIndex, method, target, headers, body, complete] = frame
-    const request = { route, serverIndex, method, target, headers, body }
+    const [, id, route, serverIndex, method, target, headers, body, complete, principal] = frame
+    const request = { route, serverIndex, method, target, headers, body, principal }
     const exchange = new FrameExchange(id, request, complete, this.#parts.channel, () => {
       this.#exchanges.delete(id)
       if (this.#exchanges.size === 0) this.#whenIdle?.()

@@ -11,6 +11,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'uwebsockets-glibc227': ['primary/listener/native.ts'],
   piscina: ['worker/files/digest-pool.ts'],
   '@fastify/busboy': ['worker/files/receive-body.ts'],
+  jose: ['primary/admission/jwt-verifier.ts', 'primary/admission/jwks.ts'],
   libsql: ['shared/state/sql-database.ts'],
   ioredis: ['shared/state/redis/'],
   msgpackr: ['shared/state/redis/record-codec.ts'],

@@ -78,6 +78,7 @@ async function start(): Promise<Replica> {
   const listener = new Listener(loadNative(), options.config, {
     workerFor: (sessionId) => supervisor.workerFor(sessionId),
     health: () => Promise.resolve({ status: 200, body: '{}' }),
+    keysFailed: () => {},
   })
   const port = await listener.listen('127.0.0.1', 0)
   return {

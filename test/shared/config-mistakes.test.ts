@@ -120,6 +120,8 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['core: {public_base_url: "https://a/#b"}', 'core.public_base_url', /fragment/],
     ['core: {public_base_url: "https://u:p@a/"}', 'core.public_base_url', /user/],
     ['core: {auth: {header_name: "a b"}}', 'core.auth.header_name', /HTTP header name/],
+    ['core: {auth: {tokens: [{name: "a b", token: x}]}}', 'core.auth.tokens[0].name', /letters/],
+    ['core: {auth: {tokens: [{name: a, token: " "}]}}', 'core.auth.tokens[0].token', /blank/],
     ['core: {auth: {signing_secret: "  "}}', 'core.auth.signing_secret', /must not be blank/],
     ['core: {auth: {signing_secret: [a, " "]}}', 'core.auth.signing_secret[1]', /not be blank/],
     ['core: {auth: {signing_secret: []}}', 'core.auth.signing_secret', /at least 1 entry/],
@@ -213,6 +215,11 @@ t.test('rules between fields refuse the start', async (t) => {
       /must be set while core.auth.enabled/,
     ],
     [`core: {auth: {enabled: true, token: " "}}\n${SERVERS}`, 'core.auth.token', /must be set/],
+    [
+      `core: {auth: {token: same, tokens: [{name: other, token: same}]}}\n${SERVERS}`,
+      'core.auth.tokens[0].token',
+      /token of default too/,
+    ],
     [`state_persistence: {type: redis}\n${SERVERS}`, 'state_persistence.redis.host', /must be set/],
     [
       `storage: {lock_mode: redis}\n${SERVERS}`,

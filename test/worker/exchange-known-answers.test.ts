@@ -25,6 +25,7 @@ class Recorder implements Exchange {
     target: '/',
     headers: [],
     body: null,
+    principal: '',
   } as const
   readonly isOpen = true
   readonly done: Promise<string>

@@ -7,6 +7,7 @@ import type { SessionView, StateStore } from '../../src/shared/state/store.ts'
 import { refuseAmbiguity } from '../../src/worker/exchange/ambiguity.ts'
 import { readEnvelope } from '../../src/worker/exchange/json-rpc.ts'
 import { SessionRegistry } from '../../src/worker/session/registry.ts'
+import { ANYBODYS } from '../support/anybodys.ts'
 
 const CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{}}}'
 
@@ -110,9 +111,13 @@ const RECORD: SessionRecord = {
 
 t.test('a busy session stays one object while its record is read again', async (t) => {
   const { store, change } = storeOf(RECORD)
-  const registry = new SessionRegistry(store, { idleTtlMs: null, copyLeaseMs: null })
+  const registry = new SessionRegistry(store, {
+    idleTtlMs: null,
+    copyLeaseMs: null,
+    owners: ANYBODYS,
+  })
   t.teardown(() => registry.stop())
-  const session = await registry.find('s', RECORD.sessionId)
+  const session = await registry.find('s', RECORD.sessionId, '')
   const changes: readonly (readonly [upstreamSessionId: string, change: () => void])[] = [
     ['two', () => change({ ...RECORD, upstreamSessionId: 'two' })],
     ['two', () => registry.forgetAll()],
@@ -120,28 +125,32 @@ t.test('a busy session stays one object while its record is read again', async (
   session.inFlight = 1
   for (const [upstreamSessionId, make] of changes) {
     make()
-    t.equal(registry.peek('s', RECORD.sessionId), undefined, 'the copy is not trusted')
+    t.equal(registry.peek('s', RECORD.sessionId, ''), undefined, 'the copy is not trusted')
     t.same(registry.busyKeys(), [session.key])
-    t.equal(await registry.find('s', RECORD.sessionId), session)
+    t.equal(await registry.find('s', RECORD.sessionId, ''), session)
     t.equal(session.record.upstreamSessionId, upstreamSessionId)
-    t.equal(registry.peek('s', RECORD.sessionId), session)
+    t.equal(registry.peek('s', RECORD.sessionId, ''), session)
   }
   t.ok(session.hasNewUpstream)
   t.notOk(await registry.replaceUpstream(session, RECORD, 'other'))
-  t.equal(await registry.find('s', RECORD.sessionId), session)
+  t.equal(await registry.find('s', RECORD.sessionId, ''), session)
 
   session.inFlight = 0
   registry.forgetAll()
-  t.not(await registry.find('s', RECORD.sessionId), session, 'nothing ran in it')
+  t.not(await registry.find('s', RECORD.sessionId, ''), session, 'nothing ran in it')
 })
 
 t.test('a busy session that another party ended is not used again', async (t) => {
   const { store, change } = storeOf(RECORD)
-  const registry = new SessionRegistry(store, { idleTtlMs: null, copyLeaseMs: null })
+  const registry = new SessionRegistry(store, {
+    idleTtlMs: null,
+    copyLeaseMs: null,
+    owners: ANYBODYS,
+  })
   t.teardown(() => registry.stop())
-  const session = await registry.find('s', RECORD.sessionId)
+  const session = await registry.find('s', RECORD.sessionId, '')
   session.inFlight = 1
   change(undefined)
-  await t.rejects(registry.find('s', RECORD.sessionId), { code: 'ADAPTER_SESSION_UNKNOWN' })
+  await t.rejects(registry.find('s', RECORD.sessionId, ''), { code: 'ADAPTER_SESSION_UNKNOWN' })
   t.same(registry.busyKeys(), [])
 })

@@ -22,6 +22,7 @@ import {
   type UploadOutcome,
   type UploadServices,
 } from '../../src/worker/files/upload-endpoint.ts'
+import { ANYBODYS } from '../support/anybodys.ts'
 
 export const POLICY: StorePolicy = {
   maxActiveSessions: null,
@@ -153,7 +154,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
   const services = { config, store, files, signer, digests }
   const onOutcome = (outcome: UploadOutcome) => outcomes.push(outcome)
   const uploads = new UploadEndpoint({ ...services, onOutcome, ...options.services })
-  const downloads = new DownloadEndpoint(services)
+  const downloads = new DownloadEndpoint({ ...services, owners: ANYBODYS })
   const port = await listen(t, (exchange) =>
     exchange.request.route === 'upload' ? uploads.handle(exchange) : downloads.handle(exchange),
   )
@@ -206,6 +207,7 @@ class HttpExchange implements Exchange {
       target,
       headers: request.rawHeaders.map((text, i) => (i % 2 === 0 ? text.toLowerCase() : text)),
       body: null,
+      principal: '',
     }
     response.on('close', () => {
       this.#open = false

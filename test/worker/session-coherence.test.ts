@@ -8,6 +8,7 @@ import type { StateStore } from '../../src/shared/state/store.ts'
 import { SessionRegistry } from '../../src/worker/session/registry.ts'
 import { newSession, OPEN_POLICY } from '../contract/store-fixtures.ts'
 import { eventually } from '../support/eventually.ts'
+import { ANYBODYS } from '../support/anybodys.ts'
 
 const LEASE_MS = 300
 
@@ -61,7 +62,7 @@ function pair(t: Test, copyLeaseMs: number | null = LEASE_MS): Pair {
         return typeof member === 'function' ? member.bind(target) : member
       },
     })
-    const registry = new SessionRegistry(view, { idleTtlMs: null, copyLeaseMs })
+    const registry = new SessionRegistry(view, { idleTtlMs: null, copyLeaseMs, owners: ANYBODYS })
     t.teardown(() => registry.stop())
     return { registry, hear: (key) => listener?.(key) }
   }
@@ -77,11 +78,11 @@ async function opened(at: Replica): Promise<SessionRecord> {
 t.test('what another replica ended is not served after its message', async (t) => {
   const both = pair(t)
   const { serverId, sessionId } = await opened(both.first)
-  const copy = await both.second.registry.find(serverId, sessionId)
-  await both.first.registry.close(await both.first.registry.find(serverId, sessionId))
+  const copy = await both.second.registry.find(serverId, sessionId, '')
+  await both.first.registry.close(await both.first.registry.find(serverId, sessionId, ''))
   both.second.hear(copy.key)
-  t.equal(both.second.registry.peek(serverId, sessionId), undefined)
-  await t.rejects(both.second.registry.find(serverId, sessionId), {
+  t.equal(both.second.registry.peek(serverId, sessionId, ''), undefined)
+  await t.rejects(both.second.registry.find(serverId, sessionId, ''), {
     code: 'ADAPTER_SESSION_UNKNOWN',
   })
 })
@@ -89,13 +90,13 @@ t.test('what another replica ended is not served after its message', async (t) =
 t.test('when the message is lost, the copy ends with its lease', async (t) => {
   const both = pair(t)
   const { serverId, sessionId } = await opened(both.first)
-  await both.second.registry.find(serverId, sessionId)
+  await both.second.registry.find(serverId, sessionId, '')
   await both.store.closeSession({ serverId, sessionId })
   // Used all the time: use alone must not keep it.
   await eventually('the copy is not served', async () => {
-    return both.second.registry.peek(serverId, sessionId) === undefined
+    return both.second.registry.peek(serverId, sessionId, '') === undefined
   })
-  await t.rejects(both.second.registry.find(serverId, sessionId), {
+  await t.rejects(both.second.registry.find(serverId, sessionId, ''), {
     code: 'ADAPTER_SESSION_UNKNOWN',
   })
 })
@@ -104,10 +105,10 @@ t.test('a lost message about a new upstream session is made up for too', async (
   const both = pair(t)
   const record = await opened(both.first)
   const { serverId, sessionId } = record
-  await both.second.registry.find(serverId, sessionId)
+  await both.second.registry.find(serverId, sessionId, '')
   await both.store.replaceUpstreamSession({ ...record, upstreamSessionId: 'two' }, 'upstream-1')
   await eventually('the new record is served', async () => {
-    const session = await both.second.registry.find(serverId, sessionId)
+    const session = await both.second.registry.find(serverId, sessionId, '')
     return session.record.upstreamSessionId === 'two'
   })
 })
@@ -117,11 +118,11 @@ t.test(
   async (t) => {
     const both = pair(t, 3_000)
     const { serverId, sessionId } = await opened(both.first)
-    const copy = await both.second.registry.find(serverId, sessionId)
+    const copy = await both.second.registry.find(serverId, sessionId, '')
     const { readings } = both
     const firstConfirmation = copy.confirmedAtMs
     await eventually('the copy is confirmed', () => {
-      t.equal(both.second.registry.peek(serverId, sessionId), copy)
+      t.equal(both.second.registry.peek(serverId, sessionId, ''), copy)
       return copy.confirmedAtMs !== firstConfirmation
     })
     t.equal(both.readings, readings)
@@ -138,7 +139,7 @@ t.test(
       await both.store.replaceUpstreamSession({ ...record, upstreamSessionId: 'two' }, 'upstream-1')
       both.second.hear(record)
     }
-    const session = await both.second.registry.find(serverId, sessionId)
+    const session = await both.second.registry.find(serverId, sessionId, '')
     t.equal(session.record.upstreamSessionId, 'two')
   },
 )
@@ -146,7 +147,7 @@ t.test(
 t.test('where no other process changes the store, a copy has no lease', async (t) => {
   const both = pair(t, null)
   const { serverId, sessionId } = await opened(both.first)
-  const session = await both.first.registry.find(serverId, sessionId)
+  const session = await both.first.registry.find(serverId, sessionId, '')
   session.confirmedAtMs = -1e9
-  t.equal(both.first.registry.peek(serverId, sessionId), session)
+  t.equal(both.first.registry.peek(serverId, sessionId, ''), session)
 })

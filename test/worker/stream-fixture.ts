@@ -22,6 +22,7 @@ import { StreamHolder } from '../../src/worker/stream/stream-holder.ts'
 import { StreamableHttpUpstream } from '../../src/worker/upstream/streamable-http.ts'
 import { load } from '../shared/config-loading.ts'
 import { WireSession } from '../support/wire.ts'
+import { ANYBODYS } from '../support/anybodys.ts'
 import { POLICY, tempRoot } from './files-fixture.ts'
 
 /** A store that all members share. Its clock can be moved, so that leases end. */
@@ -129,7 +130,11 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
     signer: new UrlSigner({ secrets: ['test secret'] }),
     digests: openDigestPool(),
   }
-  const registry = new SessionRegistry(store, { idleTtlMs: null, copyLeaseMs: 3_000 })
+  const registry = new SessionRegistry(store, {
+    idleTtlMs: null,
+    copyLeaseMs: 3_000,
+    owners: ANYBODYS,
+  })
   const placement = { index: 0, workers: 1 }
   const common = { upstreamOf: () => ({ server, upstream }), placement, replicaId: id, log: logger }
   const handshake = new Handshake({ registry, ...common })
@@ -195,6 +200,7 @@ class HttpExchange implements Exchange {
       target: request.url ?? '/',
       headers: request.rawHeaders.map((text, i) => (i % 2 === 0 ? text.toLowerCase() : text)),
       body,
+      principal: '',
     }
     response.on('close', () => {
       this.#open = false

@@ -64,13 +64,12 @@ export class CorsPolicy {
     return headers
   }
 
-  /** The headers that answer a preflight; undefined when the request is none, or of an origin that is not allowed. */
+  /** The headers that answer an OPTIONS request as a preflight; undefined when it is none, or of an origin that is not allowed. */
   preflight(
-    method: string,
     origin: string,
     asked: { readonly method: string; readonly headers: string },
   ): HeaderList | undefined {
-    if (method !== 'OPTIONS' || !this.#allows(origin) || !TOKEN.test(asked.method)) return undefined
+    if (!this.#allows(origin) || !TOKEN.test(asked.method)) return undefined
     const { allowedMethods, allowedHeaders, maxAgeSeconds } = this.#options
     // Repeated back where any is allowed: `*` itself would not cover Authorization, nor anything with credentials.
     const methods = allowedMethods.includes('*') ? asked.method : allowedMethods.join(', ')

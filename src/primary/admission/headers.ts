@@ -41,6 +41,7 @@ const SINGLE: ReadonlySet<string> = new Set([
   'mcp-name',
   'origin',
   'last-event-id',
+  'authorization',
 ])
 
 // oxlint-disable-next-line no-control-regex -- control characters are what must not pass
@@ -57,7 +58,12 @@ export interface ReadHeaders {
   readonly sessionId: string
   /** Length of the body; -1 when it comes in chunks, its length unknown. */
   readonly contentLength: number
+  /** The header of `core.auth.header_name`; empty when it is missing. */
   readonly credential: string
+  /** `Authorization`; empty when it is missing. */
+  readonly authorization: string
+  /** Whether the operator passes `Authorization` on to the upstream: then it is not for us. */
+  readonly passesAuthorization: boolean
   /** What makes the request ambiguous or unfit to be passed on; undefined when nothing does. */
   readonly problem: string | undefined
 }
@@ -73,6 +79,7 @@ export interface HeaderSelection {
   readonly mcpFamily: boolean
   /** Lower-case name of the header that carries the adapter's own token: read, never kept. */
   readonly credentialName: string
+  readonly passesAuthorization: boolean
 }
 
 /** The selection of an MCP route. `passthrough` are the operator's names for that server, lower case. */
@@ -80,12 +87,17 @@ export function mcpSelection(
   passthrough: readonly string[],
   credentialName: string,
 ): HeaderSelection {
-  return { names: new Set([...MCP_HEADERS, ...passthrough]), mcpFamily: true, credentialName }
+  return {
+    names: new Set([...MCP_HEADERS, ...passthrough]),
+    mcpFamily: true,
+    credentialName,
+    passesAuthorization: passthrough.includes('authorization'),
+  }
 }
 
 /** The selection of upload and download routes. */
 export function fileSelection(credentialName: string): HeaderSelection {
-  return { names: FILE_HEADERS, mcpFamily: false, credentialName }
+  return { names: FILE_HEADERS, mcpFamily: false, credentialName, passesAuthorization: false }
 }
 
 /** Walks the headers once. Values beyond ASCII are kept as one character for each byte, which is how they leave again. */
@@ -119,6 +131,8 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     sessionId: found['mcp-session-id'] ?? '',
     contentLength: bodyLength(found),
     credential: credential ?? '',
+    authorization: found['authorization'] ?? '',
+    passesAuthorization: selection.passesAuthorization,
     problem: problem ?? framingProblem(found),
   }
 }

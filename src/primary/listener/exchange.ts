@@ -22,6 +22,8 @@ export interface AdmittedRequest {
   readonly contentLength: number
   /** Headers that go with any answer to it. */
   readonly answerHeaders: HeaderList
+  /** Who asks; see `Gate`. */
+  readonly principal: string
 }
 
 /** uWebSockets.js cannot send a head without a body piece; an SSE comment is one that every client skips. */
@@ -152,9 +154,20 @@ export class ListenerExchange implements PendingRequest {
   }
 
   #sendHead(body: Uint8Array | string | null, complete: boolean): void {
-    const { route, serverIndex, method, target, headers } = this.#request
+    const { route, serverIndex, method, target, headers, principal } = this.#request
     this.#worker.send(
-      ['request.head', this.#id, route, serverIndex, method, target, headers, body, complete],
+      [
+        'request.head',
+        this.#id,
+        route,
+        serverIndex,
+        method,
+        target,
+        headers,
+        body,
+        complete,
+        principal,
+      ],
       body instanceof Uint8Array ? body : undefined,
     )
   }

@@ -3,13 +3,29 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { ErrorCode } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Config } from '../../shared/config/config.ts'
-import { TokenCheck } from '../admission/credentials.ts'
+import { ANONYMOUS } from '../../shared/principals.ts'
+import { Authenticator } from '../admission/authenticator.ts'
+import type { Verdict } from '../admission/authenticator.ts'
 import { accepts } from '../admission/headers.ts'
 import type { ReadHeaders } from '../admission/headers.ts'
 import { OriginPolicy } from '../admission/origin.ts'
+import { ALL_SERVERS, ProtectedResource } from '../admission/protected-resource.ts'
 import type { Route } from '../routes.ts'
 import { canDrain } from './lingering-answer.ts'
 import { tooLarge } from './message-intake.ts'
+
+/** Where a request goes. */
+interface Place {
+  readonly path: string
+  readonly query: string
+}
+
+/** What a request is for, once its path is known. */
+interface Asked {
+  readonly route: Route
+  readonly serverIndex: number
+  readonly method: string
+}
 
 /** Why a request goes no further. */
 export interface Refusal {
@@ -18,32 +34,88 @@ export interface Refusal {
   readonly headers?: HeaderList
 }
 
+/** What the gate says: the request goes no further, or it goes on as one of `principal`, which is empty where nobody in particular asks. */
+export type Admission =
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  | { readonly kind: 'admitted'; readonly principal: string }
+  /** It takes a while to tell who asks. Never rejects. */
+  | { readonly kind: 'pending'; readonly outcome: Promise<Settled> }
+
+/** What is said in the end. */
+export type Settled = Exclude<Admission, { readonly kind: 'pending' }>
+
+/** Public routes, signed URLs, and everything while authentication is off. */
+const ANYBODY: Settled = { kind: 'admitted', principal: ANONYMOUS }
+
 /** See the file comment. */
 export class Gate {
   readonly #origins: OriginPolicy
-  readonly #token: TokenCheck
-  readonly #credentialName: string
+  readonly #authenticator: Authenticator
+  readonly #resource: ProtectedResource
   readonly #maxMessageBytes: number
 
-  constructor({ core }: Pick<Config, 'core'>) {
+  /** `onKeysFailure` hears of each reading of a token issuer's keys that failed. */
+  constructor(config: Pick<Config, 'core' | 'servers'>, onKeysFailure: (error: unknown) => void) {
+    const { core } = config
+    this.#resource = new ProtectedResource(config)
     this.#origins = new OriginPolicy(core)
-    this.#token = new TokenCheck(core.auth.enabled ? core.auth.token : null)
-    this.#credentialName = core.auth.headerName.toLowerCase()
+    this.#authenticator = new Authenticator(core.auth, this.#resource, onKeysFailure)
     this.#maxMessageBytes = core.maxMessageBytes
   }
 
-  /** Undefined when the request may go on. */
-  refusal(
-    route: Route,
-    method: string,
-    place: { readonly path: string; readonly query: string },
-    headers: ReadHeaders,
-  ): Refusal | undefined {
-    const { path, query } = place
+  admit(route: Route, method: string, place: Place, headers: ReadHeaders): Admission {
+    const refusal = this.#placeRefusal(route, place, headers)
+    if (refusal !== undefined) return { kind: 'refused', refusal }
+    if (!needsToken(route, place)) return admitted(ANYBODY, bodyRefusalAt(route, method, headers))
+    const serverIndex = 'serverIndex' in route ? route.serverIndex : ALL_SERVERS
+    const asked = { route, serverIndex, method }
+    const verdict = this.#authenticator.judge(headers, serverIndex)
+    return verdict instanceof Promise
+      ? { kind: 'pending', outcome: verdict.then((late) => this.#settle(late, asked, headers)) }
+      : this.#settle(verdict, asked, headers)
+  }
+
+  /** The metadata of RFC 9728 for one server, or for all. */
+  metadata(serverIndex: number, headers: ReadHeaders): string {
+    return this.#resource.metadata(serverIndex, headers.host)
+  }
+
+  /** What follows from who asks. */
+  #settle(verdict: Verdict, { route, serverIndex, method }: Asked, headers: ReadHeaders): Settled {
+    if (verdict.kind === 'refused')
+      return { kind: 'refused', refusal: this.#tokenRefusal(verdict, serverIndex, headers.host) }
+    const further =
+      route.kind === 'mcp' ? this.#protocolRefusal(method, headers) : bodyRefusal(method, headers)
+    return admitted({ kind: 'admitted', principal: verdict.principal }, further)
+  }
+
+  #tokenRefusal(
+    { reason, message }: Extract<Verdict, { kind: 'refused' }>,
+    serverIndex: number,
+    host: string,
+  ): Refusal {
+    const challenge = (error?: 'invalid_token' | 'insufficient_scope'): HeaderList => [
+      'www-authenticate',
+      this.#resource.challenge(error && { code: error, text: message }, serverIndex, host),
+    ]
+    switch (reason) {
+      case 'missing':
+        return refuseWith('ADAPTER_UNAUTHORIZED', message, challenge())
+      case 'invalid':
+        return refuseWith('ADAPTER_UNAUTHORIZED', message, challenge('invalid_token'))
+      case 'scope':
+        return refuseWith('ADAPTER_SCOPE_MISSING', message, challenge('insufficient_scope'))
+      case 'unavailable':
+        return refuseWith('ADAPTER_KEYS_UNAVAILABLE', message)
+    }
+  }
+
+  /** What is wrong with the request whoever sends it: its framing, its path, Host or Origin. */
+  #placeRefusal(route: Route, { path }: Place, headers: ReadHeaders): Refusal | undefined {
     if (headers.problem !== undefined) return refuseWith('ADAPTER_HEADER_INVALID', headers.problem)
     if (route.kind === 'none')
       return refuseWith('ADAPTER_ROUTE_UNKNOWN', `nothing is served at ${printable(path)}`)
-    if (route.kind === 'health') return bodyRefusal(method, headers)
+    if (route.kind === 'health') return undefined
     if (!this.#origins.acceptsHost(headers.host)) {
       return refuseWith(
         'ADAPTER_HOST_REFUSED',
@@ -56,20 +128,7 @@ export class Gate {
         `origin ${printable(headers.origin)} is not allowed; if it should be, list it in core.allowed_origins`,
       )
     }
-    if (route.kind === 'upload') {
-      return method === 'POST' || method === 'PUT' ? undefined : bodyRefusal(method, headers)
-    }
-    // A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it.
-    const needsToken = route.kind === 'mcp' || !query.includes('mcp_artifact_sig=')
-    if (needsToken && !this.#token.accepts(headers.credential)) {
-      return refuseWith(
-        'ADAPTER_UNAUTHORIZED',
-        `a valid token is required in header ${this.#credentialName}`,
-      )
-    }
-    return route.kind === 'mcp'
-      ? this.#protocolRefusal(method, headers)
-      : bodyRefusal(method, headers)
+    return undefined
   }
 
   /** What Streamable HTTP asks of a request's method and headers (2025-11-25, basic/transports). */
@@ -111,6 +170,27 @@ export class Gate {
         )
     }
   }
+}
+
+/** A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
+function needsToken(route: Route, { query }: Place): boolean {
+  return route.kind === 'mcp' || (route.kind === 'artifact' && !query.includes('mcp_artifact_sig='))
+}
+
+function admitted(admission: Settled, refusal: Refusal | undefined): Settled {
+  return refusal === undefined ? admission : { kind: 'refused', refusal }
+}
+
+/** Only uploads have a body outside MCP. */
+function bodyRefusalAt(route: Route, method: string, headers: ReadHeaders): Refusal | undefined {
+  if (route.kind === 'metadata' && method !== 'GET' && method !== 'HEAD') {
+    return refuseWith('ADAPTER_METHOD_NOT_ALLOWED', `${printable(method)} is not a method here`, [
+      'allow',
+      'GET, HEAD',
+    ])
+  }
+  const isUpload = route.kind === 'upload' && (method === 'POST' || method === 'PUT')
+  return isUpload ? undefined : bodyRefusal(method, headers)
 }
 
 function refuseWith(code: ErrorCode, message: string, headers?: HeaderList): Refusal {

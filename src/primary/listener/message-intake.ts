@@ -4,6 +4,7 @@ import { cheapestBytes } from '../../shared/frames/channel.ts'
 import { BodyBuffer } from './body-buffer.ts'
 import { LingeringAnswer } from './lingering-answer.ts'
 import type { AdmittedRequest } from './exchange.ts'
+import type { EarlyBody } from './held-request.ts'
 import type { HttpResponse } from './native.ts'
 import { errorAnswer, respond } from './whole-answer.ts'
 
@@ -32,11 +33,12 @@ export class MessageIntake {
     return this.#bufferedBytes + Math.max(0, contentLength) <= MAX_BUFFERED_BYTES
   }
 
-  /** Takes the callbacks of the response. `answerHeaders` go with a refusal. */
+  /** Takes the callbacks of the response. `answerHeaders` go with a refusal. `early`: what of the body has been read before. */
   collect(
     res: HttpResponse,
     { contentLength, answerHeaders }: Pick<AdmittedRequest, 'contentLength' | 'answerHeaders'>,
     receiver: MessageReceiver,
+    early?: EarlyBody,
   ): void {
     const parts = new BodyBuffer(contentLength < 0 ? this.#maxMessageBytes : contentLength)
     let size = 0
@@ -52,7 +54,7 @@ export class MessageIntake {
       lingering?.abort()
       if (!isOver) giveUp()
     })
-    res.onData((lent, isLast) => {
+    const take = (lent: ArrayBufferLike, isLast: boolean): void => {
       lingering?.take(lent.byteLength, isLast)
       if (isOver) return
       size += lent.byteLength
@@ -79,7 +81,10 @@ export class MessageIntake {
         body = parts.take()
       }
       receiver.whole(body)
-    })
+    }
+    res.onData(take)
+    if (early !== undefined && (early.isWhole || early.bytes.byteLength > 0))
+      take(ownBuffer(early.bytes), early.isWhole)
   }
 
   #refusal(size: number): AdapterError | undefined {
@@ -87,6 +92,11 @@ export class MessageIntake {
       return new AdapterError('ADAPTER_MESSAGE_TOO_LARGE', tooLarge(this.#maxMessageBytes))
     return this.#bufferedBytes > MAX_BUFFERED_BYTES ? tooManyMessages() : undefined
   }
+}
+
+/** The memory of `bytes`, which is all of its buffer. */
+function ownBuffer(bytes: Uint8Array): ArrayBufferLike {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer
 }
 
 /** What a client is told whose message is larger than `maxMessageBytes`. */

@@ -7,13 +7,18 @@ import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
-import type { HeaderSelection } from '../admission/headers.ts'
+import type { HeaderSelection, ReadHeaders } from '../admission/headers.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
 import { RouteTable } from '../routes.ts'
+import type { Route } from '../routes.ts'
 import { ListenerExchange } from './exchange.ts'
 import type { AdmittedRequest } from './exchange.ts'
 import { Gate } from './gate.ts'
+import type { Settled } from './gate.ts'
+import { HeldRequest } from './held-request.ts'
+import type { EarlyBody } from './held-request.ts'
 import { MessageIntake, tooManyMessages } from './message-intake.ts'
+import type { MessageReceiver } from './message-intake.ts'
 import { EXCLUSIVE_PORT } from './native.ts'
 import type {
   HttpRequest,
@@ -29,6 +34,22 @@ export interface ListenerPorts {
   /** The worker for a session id; any worker for the empty string. Undefined while it is not ready. */
   workerFor(sessionId: string): WorkerHandle | undefined
   health(probe: 'livez' | 'readyz' | 'healthz'): Promise<{ status: number; body: string }>
+  /** The keys of a token issuer could not be read. */
+  keysFailed(error: unknown): void
+}
+
+/** Requests that are held at a time until it is known who asks. */
+const MAX_HELD = 256
+
+/** A request as its head has it. */
+interface Asked {
+  readonly route: Route
+  readonly headers: ReadHeaders
+  readonly method: string
+  readonly path: string
+  readonly query: string
+  /** Headers that go with any answer to it. */
+  readonly answerHeaders: HeaderList
 }
 
 /** See the file comment. */
@@ -45,6 +66,7 @@ export class Listener {
   readonly #drain = { isDraining: false }
   #socket: us_listen_socket | undefined
   #inFlight = 0
+  #held = 0
   /** How many requests were taken since the start. */
   #taken = 0
   #whenIdle: (() => void) | undefined
@@ -53,7 +75,7 @@ export class Listener {
     this.#native = native
     this.#ports = ports
     this.#routes = new RouteTable(config)
-    this.#gate = new Gate(config)
+    this.#gate = new Gate(config, (error) => ports.keysFailed(error))
     this.#cors = new CorsPolicy(config.core.cors)
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
     const credentialName = config.core.auth.headerName.toLowerCase()
@@ -134,29 +156,60 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
+    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) return
     const answerHeaders = this.#cors.headersFor(headers.origin)
-    if (method === 'OPTIONS' && headers.problem === undefined && headers.contentLength === 0) {
-      const granted = this.#cors.preflight(method, headers.origin, {
-        method: req.getHeader('access-control-request-method'),
-        headers: req.getHeader('access-control-request-headers'),
-      })
-      if (granted !== undefined) {
-        const ending = this.#drain.isDraining ? 'close' : 'keep'
-        respond(res, 204, granted, '', { headOnly: false, ending })
-        return
-      }
+    const asked = { route, headers, method, path, query, answerHeaders }
+    const admission = this.#gate.admit(route, method, { path, query }, headers)
+    if (admission.kind === 'pending') this.#hold(res, asked, admission.outcome)
+    else this.#settle(res, asked, admission)
+  }
+
+  /** Before anything is asked of the request: browsers send no credentials here. False when it is no preflight that is granted something. */
+  #answerPreflight(res: HttpResponse, req: HttpRequest, headers: ReadHeaders): boolean {
+    if (headers.problem !== undefined || headers.contentLength !== 0) return false
+    const granted = this.#cors.preflight(headers.origin, {
+      method: req.getHeader('access-control-request-method'),
+      headers: req.getHeader('access-control-request-headers'),
+    })
+    if (granted === undefined) return false
+    const ending = this.#drain.isDraining ? 'close' : 'keep'
+    return respond(res, 204, granted, '', { headOnly: false, ending })
+  }
+
+  /** Keeps a request until it is known who asks. */
+  #hold(res: HttpResponse, asked: Asked, outcome: Promise<Settled>): void {
+    if (this.#held >= MAX_HELD) {
+      const error = new AdapterError(
+        'ADAPTER_OVERLOADED',
+        'too many tokens are being judged; repeat the request shortly',
+      )
+      this.#settle(res, asked, { kind: 'refused', refusal: { error } })
+      return
     }
-    const refusal = this.#gate.refusal(route, method, { path, query }, headers)
-    if (refusal !== undefined) {
-      const kind = route.kind === 'health' || route.kind === 'none' ? 'other' : route.kind
+    this.#held++
+    this.#taken++
+    this.#inFlight++
+    const held = new HeldRequest(res)
+    void outcome.then((admission) => {
+      this.#held--
+      const early = held.release()
+      if (early !== undefined) this.#settle(res, asked, admission, early)
+      this.#leave()
+    })
+  }
+
+  /** Goes on with a request of which it is known who asks. `early`: what of its body has been read before. */
+  #settle(res: HttpResponse, asked: Asked, admission: Settled, early?: EarlyBody): void {
+    const { route, headers, method, path, query, answerHeaders } = asked
+    if (admission.kind === 'refused') {
+      const { refusal } = admission
+      const isOurs = route.kind === 'mcp' || route.kind === 'upload' || route.kind === 'artifact'
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
-      const contentLength = headers.problem === undefined ? headers.contentLength : -1
-      const request = {
-        method,
-        contentLength,
-        headers: [...(refusal.headers ?? []), ...answerHeaders],
-      }
-      refuse(res, refusal.error, kind, request, this.#drain)
+      const toCome = headers.problem === undefined ? headers.contentLength : -1
+      const contentLength = early?.isWhole === true && toCome > 0 ? 0 : toCome
+      const further = [...(refusal.headers ?? []), ...answerHeaders]
+      const request = { method, contentLength, headers: further }
+      refuse(res, refusal.error, isOurs ? route.kind : 'other', request, this.#drain)
       return
     }
     switch (route.kind) {
@@ -165,6 +218,22 @@ export class Listener {
       case 'health':
         this.#answerHealth(res, route.probe, { isHead: method === 'HEAD', answerHeaders })
         return
+      case 'metadata': {
+        res.onAborted(() => {})
+        const head = [
+          'content-type',
+          'application/json',
+          'cache-control',
+          'max-age=300',
+          'x-content-type-options',
+          'nosniff',
+          ...answerHeaders,
+        ]
+        const ending = this.#drain.isDraining ? 'close' : 'keep'
+        const body = this.#gate.metadata(route.serverIndex, headers)
+        respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
+        return
+      }
       case 'mcp':
       case 'upload':
       case 'artifact': {
@@ -184,14 +253,21 @@ export class Listener {
             headers: headers.list,
             contentLength: headers.contentLength,
             answerHeaders,
+            principal: admission.principal,
           },
           sessionId,
+          early,
         )
       }
     }
   }
 
-  #forward(res: HttpResponse, request: AdmittedRequest, sessionId: string): void {
+  #forward(
+    res: HttpResponse,
+    request: AdmittedRequest,
+    sessionId: string,
+    early: EarlyBody | undefined,
+  ): void {
     const worker = this.#ports.workerFor(sessionId)
     if (worker === undefined) {
       const error = new AdapterError(
@@ -209,11 +285,12 @@ export class Listener {
     this.#taken++
     this.#inFlight++
     if (request.route === 'mcp' && request.method === 'POST') {
-      this.#messages.collect(res, request, {
+      const receiver: MessageReceiver = {
         whole: (body) =>
           new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
         over: this.#leave,
-      })
+      }
+      this.#messages.collect(res, request, receiver, early)
       return
     }
     const exchange = new ListenerExchange(res, worker, request, this.#drain, this.#leave)

@@ -9,7 +9,14 @@ export interface RuleViolation {
 }
 
 /** Paths that the adapter answers itself; the upload path is another. */
-export const RESERVED_PATHS = ['/healthz', '/livez', '/readyz', '/metrics', '/artifacts'] as const
+export const RESERVED_PATHS = [
+  '/healthz',
+  '/livez',
+  '/readyz',
+  '/metrics',
+  '/artifacts',
+  '/.well-known',
+] as const
 
 /** Lists every rule that the file breaks. */
 export function checkRules(document: ConfigDocument): RuleViolation[] {
@@ -24,11 +31,47 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
   ]
 }
 
-function* checkAuth({ core: { auth } }: ConfigDocument): Generator<RuleViolation> {
-  if (auth.enabled && (auth.token === null || auth.token.trim() === '')) {
+function* checkAuth({ core }: ConfigDocument): Generator<RuleViolation> {
+  const { auth } = core
+  const isBlank = auth.token?.trim() === ''
+  const hasOther = auth.tokens.length > 0 || auth.jwt.issuer !== null
+  if (auth.enabled && (isBlank || (auth.token === null && !hasOther))) {
     yield {
       path: ['core', 'auth', 'token'],
-      message: 'must be set while core.auth.enabled is true; give it a long random secret',
+      message:
+        'must be set while core.auth.enabled is true and there are neither core.auth.tokens nor core.auth.jwt; give it a long random secret',
+    }
+  }
+  yield* checkJwt(core)
+  const nameOf = new Map(auth.token === null ? [] : [[auth.token, 'default']])
+  for (const [index, { name, token }] of auth.tokens.entries()) {
+    const other = nameOf.get(token)
+    if (other !== undefined && other !== name) {
+      yield {
+        path: ['core', 'auth', 'tokens', index, 'token'],
+        message: `is the token of ${other} too: one token can't stand for two principals`,
+      }
+    }
+    nameOf.set(token, name)
+  }
+}
+
+function* checkJwt({
+  auth: { jwt },
+  public_base_url: baseUrl,
+}: ConfigDocument['core']): Generator<RuleViolation> {
+  const path = ['core', 'auth', 'jwt']
+  if (jwt.issuer !== null && jwt.jwks_uri === null) {
+    yield { path: [...path, 'jwks_uri'], message: 'must be set while core.auth.jwt.issuer is' }
+  }
+  if (jwt.issuer === null && jwt.jwks_uri !== null) {
+    yield { path: [...path, 'issuer'], message: 'must be set while core.auth.jwt.jwks_uri is' }
+  }
+  if (jwt.issuer !== null && jwt.audience.length === 0 && baseUrl === null) {
+    yield {
+      path: [...path, 'audience'],
+      message:
+        'must be set while core.public_base_url is not: a token must say that it is meant for this adapter',
     }
   }
 }

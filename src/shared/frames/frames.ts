@@ -29,6 +29,8 @@ export type ToWorkerFrame =
       /** The whole body when `complete`, else null. A string holds ASCII only. */
       body: Uint8Array | string | null,
       complete: boolean,
+      /** Who asks; empty while authentication is off, and where a signed URL decides. */
+      principal: string,
     ]
   | readonly [kind: 'request.body', requestId: number, chunk: Uint8Array]
   | readonly [kind: 'request.end', requestId: number]

@@ -14,10 +14,12 @@ export interface SessionKey {
 export interface SessionRecord extends SessionKey {
   /**
    * Version of this shape. Readers accept one newer too, and keep what it added: the next version may only add fields, so that replicas of both
-   * versions live with each other.
+   * versions live with each other. A field that may be absent needs no new version: who doesn't know it keeps it.
    */
   readonly schemaVersion: 1
   readonly createdAtMs: number
+  /** Whose the session is (`shared/principals.ts`). Absent when it was made while authentication was off, or rebuilt from files. */
+  readonly principal?: string
   /** The revision that `initialize` settled on, for example `2025-11-25`. */
   readonly protocolVersion: string
   /** The upstream's own `Mcp-Session-Id`; null when it is stateless. */

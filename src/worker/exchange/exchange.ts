@@ -12,6 +12,8 @@ export interface RequestHead {
   readonly headers: HeaderList
   /** Present when the primary sent the body whole; a string holds ASCII only. */
   readonly body: Uint8Array | string | null
+  /** Who asks; empty while authentication is off, and where a signed URL decides. */
+  readonly principal: string
 }
 
 /** Receives a streamed request body. */

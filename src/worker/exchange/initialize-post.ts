@@ -2,6 +2,7 @@
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { ANONYMOUS } from '../../shared/principals.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { shapeInitialize } from '../catalogue/shape.ts'
 import type { Handshake } from '../session/handshake.ts'
@@ -172,10 +173,12 @@ export class InitializePost implements AnswerListener {
     clearTimeout(this.#timer)
     const { exchange, request, server, config, handshake } = this.#options
     const { headers = [] } = this.#head ?? {}
+    const { principal } = exchange.request
     try {
       const shaped = shapeInitialize(result, server, config)
       const opening = {
         serverId: server.id,
+        ...(principal === ANONYMOUS ? {} : { principal }),
         protocolVersion:
           typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
         upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,

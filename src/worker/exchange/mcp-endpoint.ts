@@ -129,6 +129,7 @@ export class McpEndpoint {
   #withSession(exchange: Exchange, id: RequestId | null, use: (session: Session) => void): void {
     const sessionId = headerValue(exchange.request.headers, 'mcp-session-id')
     const { server, registry } = this.#options
+    const { principal } = exchange.request
     if (sessionId === undefined) {
       fail(
         exchange,
@@ -140,7 +141,7 @@ export class McpEndpoint {
       )
       return
     }
-    const known = registry.peek(server.id, sessionId)
+    const known = registry.peek(server.id, sessionId, principal)
     if (known !== undefined && !isAdopted(known.record)) {
       use(known)
       return
@@ -154,7 +155,7 @@ export class McpEndpoint {
 
   async #load(exchange: Exchange, sessionId: string): Promise<Session> {
     const { server, registry, handshake } = this.#options
-    const session = await registry.find(server.id, sessionId)
+    const session = await registry.find(server.id, sessionId, exchange.request.principal)
     const needsUpstream = isAdopted(session.record) && exchange.request.method !== 'DELETE'
     if (needsUpstream && !(await handshake.reinitialise(session, exchange.request.headers, null))) {
       throw lostUpstream()

@@ -8,6 +8,7 @@ import type { FileStore, OpenItemFd } from '../../shared/files/file-store.ts'
 import { UnsafePathError } from '../../shared/files/layout.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { parseArtifactId, parseSessionId, type ArtifactId } from '../../shared/ids.ts'
+import type { SessionOwners } from '../../shared/principals.ts'
 import { hasDownloadSignature, type UrlSigner } from '../../shared/signing.ts'
 import type { ArtifactRecord, FileRef, SessionKey } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
@@ -24,6 +25,8 @@ export interface DownloadServices {
   readonly store: StateStore
   readonly files: FileStore
   readonly signer: UrlSigner
+  /** Says whose a session is. */
+  readonly owners: SessionOwners
   /** Hears of every request that was refused, with its cause. */
   readonly onRefused?: (serverId: string | null, error: AdapterError) => void
 }
@@ -59,10 +62,10 @@ export class DownloadEndpoint {
       throw new AdapterError('ADAPTER_METHOD_NOT_ALLOWED', 'use GET or HEAD here')
     }
     const target = this.#readTarget(exchange)
-    this.#authorize(exchange, target)
+    await this.#authorize(exchange, target)
     const record = await store.readArtifact(target.key, target.artifactId)
     if (record === undefined || record.filename !== target.filename) {
-      throw unknownArtifact('there is no such artifact, or it has expired')
+      throw noArtifact()
     }
     const file = await this.#open(
       { ...target.key, kind: 'artifacts', id: record.artifactId },
@@ -90,11 +93,21 @@ export class DownloadEndpoint {
     }
   }
 
-  /** A signature decides alone when there is one. The session id counts in the header only: URLs end up in logs and histories. */
-  #authorize(exchange: Exchange, { key, artifactId, filename, query }: Target): void {
+  /**
+   * A signature decides alone when there is one. The session id counts in the header only: URLs end up in logs and histories. It must be the caller's
+   * own session; those of others hold nothing that they could see.
+   */
+  async #authorize(
+    exchange: Exchange,
+    { key, artifactId, filename, query }: Target,
+  ): Promise<void> {
     if (!hasDownloadSignature(query)) {
-      if (headerValue(exchange.request.headers, 'mcp-session-id') === key.sessionId) return
-      throw refused('use the signed URL of this artifact, or its session in Mcp-Session-Id')
+      if (headerValue(exchange.request.headers, 'mcp-session-id') !== key.sessionId)
+        throw refused('use the signed URL of this artifact, or its session in Mcp-Session-Id')
+      const view = await this.#services.store.readSession(key)
+      const owner = view && this.#services.owners.ownerOf(view.record)
+      if (owner === undefined || owner !== exchange.request.principal) throw noArtifact()
+      return
     }
     const now = Math.floor(Date.now() / 1000)
     const target = { ...key, artifactId, filename }
@@ -199,6 +212,10 @@ export function contentDisposition(filename: string): string {
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
   )
   return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
+}
+
+function noArtifact(): AdapterError {
+  return unknownArtifact('there is no such artifact, or it has expired')
 }
 
 function unknownArtifact(message: string): AdapterError {

@@ -5,6 +5,8 @@
  */
 import { AdapterError } from '../../shared/errors.ts'
 import { parseSessionId } from '../../shared/ids.ts'
+import { ANONYMOUS } from '../../shared/principals.ts'
+import type { SessionOwners } from '../../shared/principals.ts'
 import type { JsonObject, SessionKey, SessionRecord } from '../../shared/state/records.ts'
 import type { SessionView, StateStore } from '../../shared/state/store.ts'
 import { Session } from './session.ts'
@@ -27,6 +29,8 @@ export interface RegistryPolicy {
   readonly idleTtlMs: number | null
   /** How long a copy may be used after the store confirmed it; null where no other process changes the store. */
   readonly copyLeaseMs: number | null
+  /** Says whose a session is. */
+  readonly owners: SessionOwners
 }
 
 /** A shared store's copies count for this long, in milliseconds: a few notes of use may be lost on the way. */
@@ -40,14 +44,17 @@ export class SessionRegistry {
   readonly #store: StateStore
   readonly #idleTtlMs: number | null
   readonly #copyLeaseMs: number | null
+  readonly #owners: SessionOwners
   readonly #sessions = new Map<string, Session>()
-  readonly #loading = new Map<string, Loading>()
+  /** Sessions that are being read, by name and by who asked. */
+  readonly #loading = new Map<string, Map<string, Loading>>()
   readonly #used = new Set<Session>()
   readonly #timer: NodeJS.Timeout
   #lastForgetAtMs = 0
 
-  constructor(store: StateStore, { idleTtlMs, copyLeaseMs }: RegistryPolicy) {
+  constructor(store: StateStore, { idleTtlMs, copyLeaseMs, owners }: RegistryPolicy) {
     this.#store = store
+    this.#owners = owners
     this.#idleTtlMs = idleTtlMs
     this.#copyLeaseMs = copyLeaseMs
     store.onInvalidate((key) => this.#invalidate(key))
@@ -57,10 +64,12 @@ export class SessionRegistry {
     this.#timer.unref()
   }
 
-  /** The session when a fresh copy is at hand, touched. The common case, without a wait. */
-  peek(serverId: string, sessionId: string): Session | undefined {
+  /** The session of `principal` when a fresh copy is at hand, touched. The common case, without a wait. */
+  peek(serverId: string, sessionId: string, principal: string): Session | undefined {
     const session = this.#sessions.get(nameOf(serverId, sessionId))
-    if (session === undefined || session.isStale || !this.#isConfirmed(session)) return undefined
+    // Somebody else's is not at hand: it takes a reading to tell, as with one that does not exist.
+    if (session === undefined || session.principal !== principal) return undefined
+    if (session.isStale || !this.#isConfirmed(session)) return undefined
     const nowMs = Date.now()
     if (
       this.#idleTtlMs !== null &&
@@ -74,23 +83,29 @@ export class SessionRegistry {
     return session
   }
 
-  /** The session, read from the store and revived if need be. Throws ADAPTER_SESSION_UNKNOWN or ADAPTER_SESSION_LIMIT. */
-  find(serverId: string, sessionId: string): Promise<Session> {
-    const known = this.peek(serverId, sessionId)
+  /**
+   * The session of `principal`, read from the store and revived if need be. Throws ADAPTER_SESSION_LIMIT, or ADAPTER_SESSION_UNKNOWN, which is all
+   * that is told of a session of somebody else: it is not revived either, nor does it count as used.
+   */
+  find(serverId: string, sessionId: string, principal: string): Promise<Session> {
+    const known = this.peek(serverId, sessionId, principal)
     if (known !== undefined) return Promise.resolve(known)
     const name = nameOf(serverId, sessionId)
-    // Without a wait before this: two loads would make two sessions out of one.
-    const underWay = this.#loading.get(name)
+    // Without a wait before this: two loads would make two sessions out of one. Only the owner's makes one.
+    const loading = this.#loading.get(name) ?? new Map<string, Loading>()
+    const underWay = loading.get(principal)
     if (underWay !== undefined) return underWay.session
     const id = parseSessionId(sessionId)
     if (id === undefined) return Promise.reject(unknownSession())
     // Begins after it is in the map, where changes that arrive meanwhile are noted.
     const session = Promise.resolve()
-      .then(() => this.#load({ serverId, sessionId: id }))
+      .then(() => this.#load({ serverId, sessionId: id }, principal))
       .finally(() => {
-        this.#loading.delete(name)
+        loading.delete(principal)
+        if (loading.size === 0) this.#loading.delete(name)
       })
-    this.#loading.set(name, { session, wasChanged: false })
+    loading.set(principal, { session, wasChanged: false })
+    this.#loading.set(name, loading)
     return session
   }
 
@@ -98,7 +113,7 @@ export class SessionRegistry {
   async open(record: SessionRecord): Promise<Session> {
     const askedAtMs = performance.now()
     if ((await this.#store.openSession(record)) === 'at_capacity') throw sessionLimit()
-    return this.#adopt(record, askedAtMs)
+    return this.#adopt(record, record.principal ?? ANONYMOUS, askedAtMs)
   }
 
   /** Replaces the record after the upstream session `lostId` was initialised again; false when somebody else did so first. */
@@ -133,7 +148,7 @@ export class SessionRegistry {
   /** Reads a session again, into the same object while something runs in it. Throws as `find` does. */
   refresh(session: Session): Promise<Session> {
     session.isStale = true
-    return this.find(session.key.serverId, session.key.sessionId)
+    return this.find(session.key.serverId, session.key.sessionId, session.principal)
   }
 
   /** Ends a session in the store and here. */
@@ -144,7 +159,8 @@ export class SessionRegistry {
 
   /** Trusts no copy any more: the connection that brings other parties' changes is broken. What runs goes on with the record that it has. */
   forgetAll(): void {
-    for (const loading of this.#loading.values()) loading.wasChanged = true
+    for (const readings of this.#loading.values())
+      for (const loading of readings.values()) loading.wasChanged = true
     for (const session of this.#sessions.values()) this.#forget(session)
   }
 
@@ -171,12 +187,14 @@ export class SessionRegistry {
     await this.#writeTouches()
   }
 
-  async #load(key: SessionKey): Promise<Session> {
-    const { view, askedAtMs } = await this.#read(key)
+  async #load(key: SessionKey, principal: string): Promise<Session> {
+    const { view, askedAtMs } = await this.#read(key, principal)
     if (view === undefined || view.terminalReason !== null) {
       this.#dropNamed(key)
       throw unknownSession()
     }
+    // Before anything is changed, also of the copy that its owner works with.
+    if (this.#owners.ownerOf(view.record) !== principal) throw unknownSession()
     if (view.state === 'tombstoned') {
       const revived = await this.#store.reviveSession(key)
       if (revived === 'at_capacity') throw sessionLimit()
@@ -186,7 +204,7 @@ export class SessionRegistry {
       }
     }
     const known = this.#sessions.get(nameOf(key.serverId, key.sessionId))
-    if (known === undefined) return this.#adopt(view.record, askedAtMs)
+    if (known === undefined) return this.#adopt(view.record, principal, askedAtMs)
     // What runs and what is counted hangs on this object, so it stays the only one.
     if (known.record.upstreamSessionId !== view.record.upstreamSessionId)
       known.hasNewUpstream = true
@@ -198,9 +216,12 @@ export class SessionRegistry {
   }
 
   /** Reads a session, again when it was changed while the answer was under way: that may be from before the change. */
-  async #read(key: SessionKey): Promise<{ view: SessionView | undefined; askedAtMs: number }> {
+  async #read(
+    key: SessionKey,
+    principal: string,
+  ): Promise<{ view: SessionView | undefined; askedAtMs: number }> {
     for (let reading = 1; ; reading++) {
-      const loading = this.#loading.get(nameOf(key.serverId, key.sessionId))
+      const loading = this.#loading.get(nameOf(key.serverId, key.sessionId))?.get(principal)
       if (loading !== undefined) loading.wasChanged = false
       const askedAtMs = performance.now()
       const view = await this.#store.readSession(key)
@@ -214,8 +235,8 @@ export class SessionRegistry {
     )
   }
 
-  #adopt(record: SessionRecord, confirmedAtMs: number): Session {
-    const session = new Session(record, Date.now(), confirmedAtMs)
+  #adopt(record: SessionRecord, principal: string, confirmedAtMs: number): Session {
+    const session = new Session(record, principal, Date.now(), confirmedAtMs)
     this.#sessions.set(nameOf(record.serverId, record.sessionId), session)
     this.#used.add(session)
     return session
@@ -228,8 +249,7 @@ export class SessionRegistry {
 
   #invalidate(key: SessionKey): void {
     const name = nameOf(key.serverId, key.sessionId)
-    const loading = this.#loading.get(name)
-    if (loading !== undefined) loading.wasChanged = true
+    for (const loading of this.#loading.get(name)?.values() ?? []) loading.wasChanged = true
     const session = this.#sessions.get(name)
     if (session === undefined) return
     // What somebody else waits for may be places that are of no use here.

@@ -25,6 +25,8 @@ const MAX_SUSPENDED = 64
 /** See the file comment. Mutable, owned by one event loop. */
 export class Session {
   readonly key: SessionKey
+  /** Whose it is. */
+  readonly principal: string
   record: SessionRecord
   /** Unix milliseconds. */
   lastUsedAtMs: number
@@ -46,7 +48,8 @@ export class Session {
   isStale = false
   readonly #suspended = new Map<string, PendingRewrite>()
 
-  constructor(record: SessionRecord, nowMs: number, confirmedAtMs: number) {
+  constructor(record: SessionRecord, principal: string, nowMs: number, confirmedAtMs: number) {
+    this.principal = principal
     this.key = { serverId: record.serverId, sessionId: record.sessionId }
     this.record = record
     this.lastUsedAtMs = nowMs

@@ -1,0 +1,73 @@
+/** Reads the issuer's public keys, within limits: of time, of size, and of how often a server that fails is asked again. */
+import { createRemoteJWKSet, customFetch } from 'jose'
+import type { RemoteJWKSet } from 'jose'
+
+/** Largest key set, in bytes. */
+const MAX_BYTES = 1_048_576
+/** A server that failed is not asked again for this long, in milliseconds; who needs a key meanwhile is refused at once. */
+const RETRY_AFTER_MS = 2_000
+
+/** How keys are read. */
+export interface JwksOptions {
+  readonly uri: string
+  /** Age at which the set is read again. */
+  readonly cacheMs: number
+  /** Least time between two readings that an unknown key causes. */
+  readonly cooldownMs: number
+  readonly timeoutMs: number
+  /** Hears of each reading that failed. */
+  readonly onFailure: (error: unknown) => void
+}
+
+/** The keys can't be had: nothing can be said of a token. */
+export class KeysUnavailableError extends Error {
+  override readonly name = 'KeysUnavailableError'
+}
+
+/** The key set of an issuer, as `jwtVerify` takes it. What fails to read it throws `KeysUnavailableError`. */
+export function openJwks(options: JwksOptions): RemoteJWKSet {
+  let failedAtMs = -Infinity
+  const read = async (url: string, init: RequestInit): Promise<Response> => {
+    if (performance.now() - failedAtMs < RETRY_AFTER_MS)
+      throw new KeysUnavailableError('reading the keys failed a moment ago')
+    try {
+      return await readBounded(url, init)
+    } catch (error) {
+      failedAtMs = performance.now()
+      options.onFailure(error)
+      throw new KeysUnavailableError('the keys can not be read', { cause: error })
+    }
+  }
+  return createRemoteJWKSet(new URL(options.uri), {
+    cacheMaxAge: options.cacheMs,
+    cooldownDuration: options.cooldownMs,
+    timeoutDuration: options.timeoutMs,
+    [customFetch]: read,
+  })
+}
+
+/** The answer, whole and known to be a key set: what is wrong with it has to count as a failure. */
+async function readBounded(url: string, init: RequestInit): Promise<Response> {
+  const answer = await fetch(url, init)
+  if (answer.status !== 200 || answer.body === null) {
+    await answer.body?.cancel()
+    throw new Error(`${new URL(url).origin} answered ${answer.status} in place of its keys`)
+  }
+  const pieces: Uint8Array[] = []
+  let length = 0
+  // A fetched body is a stream of bytes, whatever the types of the platform say.
+  for await (const piece of answer.body as AsyncIterable<Uint8Array>) {
+    length += piece.byteLength
+    if (length > MAX_BYTES)
+      throw new Error(`the keys of ${new URL(url).origin} are larger than ${MAX_BYTES} bytes`)
+    pieces.push(piece)
+  }
+  const text = Buffer.concat(pieces).toString('utf8')
+  if (!isKeySet(JSON.parse(text)))
+    throw new Error(`${new URL(url).origin} answered something else than a JWK set`)
+  return new Response(text)
+}
+
+function isKeySet(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'keys' in value && Array.isArray(value.keys)
+}
