@@ -10,6 +10,7 @@ import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { loadNative } from './listener/native.ts'
 import { Listener } from './listener/server.ts'
+import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
 import { signingKeys } from './signing-keys.ts'
 import { Supervisor } from './supervisor.ts'
@@ -46,7 +47,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const parts = new StopList()
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
+  const tls = readTls(config.core)
   const native = loadNative()
+  if (tls !== null) requireTls(native)
   const { maxContentLength } = native
   if (maxContentLength !== null && config.uploads.maxFileBytes > maxContentLength) {
     log.warn(
@@ -64,7 +67,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     state: stateOptions(config),
     workers,
     signingSecrets: await signingKeys(config),
-    fallbackBaseUrl: `http://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
+    fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {
       if (!isAvailable && config.statePersistence.unavailablePolicy === 'exit') loss.abort()
@@ -92,9 +95,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       sharedState: () => supervisor.report,
       replicasElsewhere: () => rootProbe?.elsewhere ?? 0,
     })
-    const listener = new Listener(native, config, {
+    const listener = new Listener(native, config, tls, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
-      health: (probe) => health.answer(probe),
+      health: (probe, isTrusted) => health.answer(probe, isTrusted),
       keysFailed: (error) =>
         log.warn(
           { err: error, uri: maskUrls(config.core.auth.jwt.jwksUri ?? '') },

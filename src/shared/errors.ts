@@ -17,6 +17,7 @@ export const ERRORS = {
   ADAPTER_UNSUPPORTED_MEDIA_TYPE: { status: 415, rpcCode: 1415, retryable: false },
   ADAPTER_MESSAGE_TOO_LARGE: { status: 413, rpcCode: 1413, retryable: false },
   ADAPTER_HEADER_INVALID: { status: 400, rpcCode: -32600, retryable: false },
+  ADAPTER_CLIENT_HEADER_MISSING: { status: 400, rpcCode: -32600, retryable: false },
   ADAPTER_HOST_REFUSED: { status: 403, rpcCode: 1403, retryable: false },
   ADAPTER_ORIGIN_REFUSED: { status: 403, rpcCode: 1403, retryable: false },
   ADAPTER_UNAUTHORIZED: { status: 401, rpcCode: 1401, retryable: false },

@@ -129,6 +129,9 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['core: {cors: {allowed_origins: ["https://a/b"]}}', 'core.cors.allowed_origins[0]', /origin/],
     ['core: {cors: {allowed_methods: ["GET POST"]}}', 'core.cors.allowed_methods[0]', /name/],
     ['core: {cors: {exposed_headers: ["a,b"]}}', 'core.cors.exposed_headers[0]', /name/],
+    ['core: {tls: {cert_file: a.pem}}', 'core.tls.key_file', /needs its key/],
+    ['core: {tls: {key_file: a.pem}}', 'core.tls.cert_file', /needs its key/],
+    ['core: {tls: {passphrase: a}}', 'core.tls.passphrase', /not set/],
     ['core: {cors: {max_age_seconds: 86401}}', 'core.cors.max_age_seconds', /at most 86400/],
     [
       'core: {cors: {enabled: true, allow_credentials: true, allowed_origins: ["*"]}}',
@@ -425,3 +428,24 @@ t.test(
     )
   },
 )
+
+t.test('headers that never pass can not be configured to', async (t) => {
+  const upstream = (fields: string): string =>
+    server(`id: a, mount_path: /a, upstream: {url: "http://u", ${fields}}`)
+  for (const name of ['Connection', 'te', 'Cookie', 'X-Mcp-Adapter-Auth-Token', 'Mcp-Session-Id']) {
+    t.match(
+      problems(upstream(`client_headers: {passthrough: [X-Fine, ${name}]}`)),
+      [{ path: 'servers[0].upstream.client_headers.passthrough[1]', message: /can not be/ }],
+      name,
+    )
+  }
+  t.match(
+    problems(
+      `core: {auth: {header_name: X-Key}}\n${upstream('client_headers: {passthrough: [x-key]}')}`,
+    ),
+    [{ message: /own token/ }],
+  )
+  t.match(problems(upstream('static_headers: {Transfer-Encoding: chunked}')), [
+    { path: 'servers[0].upstream.static_headers.Transfer-Encoding', message: /can not be set/ },
+  ])
+})

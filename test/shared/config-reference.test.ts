@@ -103,7 +103,7 @@ servers:
   const printed = printEffectiveConfig(loaded)
   t.notMatch(printed, /s3cret/)
   t.match(parse(printed), {
-    core: { port: 8932, auth: { token: '<redacted>', signing_secret: '<redacted>' } },
+    core: { port: 8932, auth: { token: '<redacted>', signing_secret: ['<redacted>'] } },
     state_persistence: {
       redis: { password: '<redacted>', username: null, sentinel: { password: '<redacted>' } },
     },

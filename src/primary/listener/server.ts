@@ -25,18 +25,23 @@ import type {
   HttpResponse,
   NativeListener,
   TemplatedApp,
+  TlsOptions,
   us_listen_socket,
 } from './native.ts'
+import { STRICT_TRANSPORT } from './tls.ts'
 import { refuse, respond } from './whole-answer.ts'
 
 /** What the listener needs from the rest of the replica. */
 export interface ListenerPorts {
   /** The worker for a session id; any worker for the empty string. Undefined while it is not ready. */
   workerFor(sessionId: string): WorkerHandle | undefined
-  health(probe: 'livez' | 'readyz' | 'healthz'): Promise<{ status: number; body: string }>
+  /** `isTrusted`: somebody asks who is known, and may see addresses and paths. */
+  health(probe: Probe, isTrusted: boolean): Promise<{ status: number; body: string }>
   /** The keys of a token issuer could not be read. */
   keysFailed(error: unknown): void
 }
+
+type Probe = Extract<Route, { kind: 'health' }>['probe']
 
 /** Requests that are held at a time until it is known who asks. */
 const MAX_HELD = 256
@@ -71,22 +76,24 @@ export class Listener {
   #taken = 0
   #whenIdle: (() => void) | undefined
 
-  constructor(native: NativeListener, config: Config, ports: ListenerPorts) {
+  constructor(
+    native: NativeListener,
+    config: Config,
+    tls: TlsOptions | null,
+    ports: ListenerPorts,
+  ) {
     this.#native = native
     this.#ports = ports
     this.#routes = new RouteTable(config)
     this.#gate = new Gate(config, (error) => ports.keysFailed(error))
-    this.#cors = new CorsPolicy(config.core.cors)
+    this.#cors = new CorsPolicy(config.core.cors, tls === null ? [] : STRICT_TRANSPORT)
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
     const credentialName = config.core.auth.headerName.toLowerCase()
     this.#mcpSelections = config.servers.map((server) =>
-      mcpSelection(
-        server.upstream.clientHeaders.passthrough.map((name) => name.toLowerCase()),
-        credentialName,
-      ),
+      mcpSelection(server.upstream.clientHeaders, credentialName),
     )
     this.#fileSelection = fileSelection(credentialName)
-    this.#app = native.uws.App()
+    this.#app = tls === null ? native.uws.App() : native.uws.SSLApp(tls)
     this.#app.any('/*', (res, req) => this.#handle(res, req))
   }
 
@@ -216,7 +223,7 @@ export class Listener {
       case 'none': // refused
         return
       case 'health':
-        this.#answerHealth(res, route.probe, { isHead: method === 'HEAD', answerHeaders })
+        this.#answerHealth(res, route.probe, method === 'HEAD', asked)
         return
       case 'metadata': {
         res.onAborted(() => {})
@@ -317,21 +324,24 @@ export class Listener {
 
   #answerHealth(
     res: HttpResponse,
-    probe: 'livez' | 'readyz' | 'healthz',
-    { isHead, answerHeaders }: { readonly isHead: boolean; readonly answerHeaders: HeaderList },
+    probe: Probe,
+    headOnly: boolean,
+    { headers, answerHeaders }: Pick<Asked, 'headers' | 'answerHeaders'>,
   ): void {
     let gone = false
     res.onAborted(() => {
       gone = true
     })
-    void this.#ports.health(probe).then(({ status, body }) => {
+    const answer = async () =>
+      this.#ports.health(probe, probe === 'healthz' && (await this.#gate.knows(headers)))
+    void answer().then(({ status, body }) => {
       if (!gone)
         respond(
           res,
           status,
           [...DATA_HEADERS, 'content-type', 'application/json', ...answerHeaders],
           body,
-          { headOnly: isHead, ending: this.#drain.isDraining ? 'close' : 'keep' },
+          { headOnly, ending: this.#drain.isDraining ? 'close' : 'keep' },
         )
     })
   }

@@ -16,6 +16,7 @@ import {
   section,
   text,
 } from './fields.ts'
+import { tlsSchema } from './tls.ts'
 import {
   toolDefinitionPinningSchema,
   toolDescriptionPolicySchema,
@@ -136,6 +137,7 @@ export const coreSchema = section({
   upstream_ping: upstreamPingSchema.prefault({}).describe('Health probes of upstreams.'),
   auth: authSchema.prefault({}).describe('Authentication of clients.'),
   cors: corsSchema.prefault({}).describe('Cross-origin requests of browsers.'),
+  tls: tlsSchema.prefault({}).describe('TLS on the listener.'),
   defaults: defaultsSchema.prefault({}).describe('Defaults of tool calls on every server.'),
 })
 
