@@ -106,7 +106,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj
 sed 's/^core:/core:\n  tls: {cert_file: cert.pem, key_file: key.pem, passphrase: "${SMOKE_PASSPHRASE}"}/' \
   "$app/$packed/examples/report.yaml" >"$app/tls.yaml"
 grep -q cert_file "$app/tls.yaml" || fail 'the example has no section core'
-(REPORT_SERVER_PORT=$upstream_port SMOKE_PASSPHRASE=smoke inside node_modules/.bin/remote-mcp-adapter \
+(ADAPTER_DATA=.tls REPORT_SERVER_PORT=$upstream_port SMOKE_PASSPHRASE=smoke inside node_modules/.bin/remote-mcp-adapter \
   --config tls.yaml --port 0 --log-level info) >"$work/tls.log" 2>&1 &
 started+=($!)
 tls_port=$(until_printed "$work/tls.log" '^remote-mcp-adapter listening on .*:([0-9]+)')

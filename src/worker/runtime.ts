@@ -11,6 +11,8 @@ import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
+import { toAdapterError } from './exchange/answer-sinks.ts'
+import { fail } from './exchange/failure.ts'
 import { FrameExchange } from './exchange/frame-exchange.ts'
 import type { WorkerChannel } from './exchange/frame-exchange.ts'
 import { McpEndpoint } from './exchange/mcp-endpoint.ts'
@@ -19,6 +21,7 @@ import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
+import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
@@ -53,6 +56,8 @@ export class WorkerRuntime {
   readonly #uploads: UploadEndpoint
   readonly #downloads: DownloadEndpoint
   readonly #upkeep: Upkeep
+  /** Undefined without a limit. */
+  readonly #allowance: RequestAllowance | undefined
   #isStopping = false
   #settleStopped: (outcome: Promise<void>) => void = () => {}
   #whenIdle: (() => void) | undefined
@@ -81,6 +86,9 @@ export class WorkerRuntime {
       owners,
     })
     store.onDisconnect(() => this.#registry.forgetAll())
+    const { requestsPerMinute, burst } = config.core.rateLimit
+    if (requestsPerMinute !== null)
+      this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
     const upstreams = new Map(
       config.servers.map((server) => [
         server.id,
@@ -209,10 +217,15 @@ export class WorkerRuntime {
       )
       return
     }
+    this.#guarded(exchange, () => this.#route(exchange))
+  }
+
+  /** One request's failure is its own: the worker goes on. */
+  #guarded(exchange: FrameExchange, work: () => void): void {
     try {
-      this.#route(exchange)
+      work()
     } catch (error) {
-      // One request's failure is its own: the worker goes on.
+      const { route } = exchange.request
       this.#parts.log.error({ err: error, route }, 'a request failed unexpectedly')
       const failure = new AdapterError(
         'ADAPTER_INTERNAL',
@@ -231,7 +244,9 @@ export class WorkerRuntime {
       case 'mcp': {
         const target = this.#servers[exchange.request.serverIndex]
         if (target === undefined) throw new RangeError(`no server ${exchange.request.serverIndex}`)
-        target.endpoint.handle(exchange)
+        const work = (): void => target.endpoint.handle(exchange)
+        if (this.#allowance === undefined) work()
+        else this.#rationed(exchange, this.#allowance, work)
         return
       }
       case 'upload':
@@ -240,6 +255,23 @@ export class WorkerRuntime {
       case 'artifact':
         this.#downloads.handle(exchange)
     }
+  }
+
+  /** Does the work when the principal may make one more request. */
+  #rationed(exchange: FrameExchange, allowance: RequestAllowance, work: () => void): void {
+    const { principal } = exchange.request
+    if (allowance.tryTake(principal)) {
+      work()
+      return
+    }
+    allowance.take(principal).then(
+      (retryAfterMs) => {
+        if (!exchange.isOpen) return
+        if (retryAfterMs > 0) refuseRate(exchange, retryAfterMs)
+        else this.#guarded(exchange, work)
+      },
+      (error: unknown) => fail(exchange, toAdapterError(error), null),
+    )
   }
 
   /** Long-lived streams end, those that are opened from here on too; everything else is served. */
@@ -264,6 +296,15 @@ export class WorkerRuntime {
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
   }
+}
+
+function refuseRate(exchange: FrameExchange, retryAfterMs: number): void {
+  const seconds = Math.ceil(retryAfterMs / 1_000)
+  const error = new AdapterError(
+    'ADAPTER_RATE_LIMIT',
+    `too many requests: the limit of core.rate_limit is reached; try again in ${seconds} s`,
+  )
+  fail(exchange, error, null, seconds)
 }
 
 function milliseconds(seconds: number | null): number | null {

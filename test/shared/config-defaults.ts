@@ -75,6 +75,7 @@ export const DEFAULTS = {
       allow_credentials: false,
       max_age_seconds: 600,
     },
+    rate_limit: { requests_per_minute: null, burst: null },
     tls: { cert_file: null, key_file: null, passphrase: null },
     defaults: { tool_call_timeout_seconds: 60, allow_raw_output: false },
   },

@@ -49,6 +49,8 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['core.upstream_ping.open_cooldown_seconds', 1, Infinity, false],
   ['core.upstream_ping.half_open_probe_allowance', 1, Infinity, false],
   ['core.auth.signed_upload_ttl_seconds', 1, Infinity, false],
+  ['core.rate_limit.requests_per_minute', 1, Infinity, true],
+  ['core.rate_limit.burst', 1, Infinity, true],
   ['core.cors.max_age_seconds', 0, 86400, false],
   ['core.auth.jwt.clock_tolerance_seconds', 0, 300, false],
   ['core.auth.jwt.jwks_cache_seconds', 1, 86_400, false],

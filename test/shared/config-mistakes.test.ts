@@ -129,6 +129,7 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['core: {cors: {allowed_origins: ["https://a/b"]}}', 'core.cors.allowed_origins[0]', /origin/],
     ['core: {cors: {allowed_methods: ["GET POST"]}}', 'core.cors.allowed_methods[0]', /name/],
     ['core: {cors: {exposed_headers: ["a,b"]}}', 'core.cors.exposed_headers[0]', /name/],
+    ['core: {rate_limit: {requests_per_minute: 0}}', 'core.rate_limit.requests_per_minute', /1/],
     ['core: {tls: {cert_file: a.pem}}', 'core.tls.key_file', /needs its key/],
     ['core: {tls: {key_file: a.pem}}', 'core.tls.cert_file', /needs its key/],
     ['core: {tls: {passphrase: a}}', 'core.tls.passphrase', /not set/],
