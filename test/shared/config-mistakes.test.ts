@@ -120,6 +120,13 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['core: {public_base_url: "https://a/#b"}', 'core.public_base_url', /fragment/],
     ['core: {public_base_url: "https://u:p@a/"}', 'core.public_base_url', /user/],
     ['core: {auth: {header_name: "a b"}}', 'core.auth.header_name', /HTTP header name/],
+    ['core: {auth: {jwt: {jwks_uri: "https://u:p@a/k"}}}', 'core.auth.jwt.jwks_uri', /user/],
+    ['core: {auth: {jwt: {issuer: "idp"}}}', 'core.auth.jwt.issuer', /http/],
+    [
+      'core: {auth: {jwt: {required_scopes: ["a b"]}}}',
+      'core.auth.jwt.required_scopes[0]',
+      /without blanks/,
+    ],
     ['core: {auth: {tokens: [{name: "a b", token: x}]}}', 'core.auth.tokens[0].name', /letters/],
     ['core: {auth: {tokens: [{name: a, token: " "}]}}', 'core.auth.tokens[0].token', /blank/],
     ['core: {auth: {signing_secret: "  "}}', 'core.auth.signing_secret', /must not be blank/],
@@ -219,6 +226,21 @@ t.test('rules between fields refuse the start', async (t) => {
       /must be set while core.auth.enabled/,
     ],
     [`core: {auth: {enabled: true, token: " "}}\n${SERVERS}`, 'core.auth.token', /must be set/],
+    [
+      `core: {public_base_url: "https://a", auth: {jwt: {issuer: "https://i"}}}\n${SERVERS}`,
+      'core.auth.jwt.jwks_uri',
+      /must be set/,
+    ],
+    [
+      `core: {auth: {jwt: {jwks_uri: "https://i/k"}}}\n${SERVERS}`,
+      'core.auth.jwt.issuer',
+      /must be set/,
+    ],
+    [
+      `core: {auth: {jwt: {issuer: "https://i", jwks_uri: "https://i/k"}}}\n${SERVERS}`,
+      'core.auth.jwt.audience',
+      /public_base_url is not/,
+    ],
     [
       `core: {auth: {token: same, tokens: [{name: other, token: same}]}}\n${SERVERS}`,
       'core.auth.tokens[0].token',

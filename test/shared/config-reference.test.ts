@@ -94,7 +94,7 @@ t.test(
 
 t.test('the effective configuration is printed without a single secret', async (t) => {
   const loaded = load(`core:
-  auth: {enabled: true, token: s3cret-token, signing_secret: s3cret-key}
+  auth: {enabled: true, token: s3cret-token, tokens: [{name: shown, token: s3cret-named}], signing_secret: s3cret-key}
 state_persistence: {redis: {password: s3cret-redis, sentinel: {password: s3cret-sentinel}}}
 telemetry: {endpoint: "https://user:s3cret-otel@otel/v1?api_key=s3cret-query", headers: {Authorization: s3cret-header}}
 servers:
@@ -103,7 +103,14 @@ servers:
   const printed = printEffectiveConfig(loaded)
   t.notMatch(printed, /s3cret/)
   t.match(parse(printed), {
-    core: { port: 8932, auth: { token: '<redacted>', signing_secret: ['<redacted>'] } },
+    core: {
+      port: 8932,
+      auth: {
+        token: '<redacted>',
+        tokens: [{ name: 'shown', token: '<redacted>' }],
+        signing_secret: ['<redacted>'],
+      },
+    },
     state_persistence: {
       redis: { password: '<redacted>', username: null, sentinel: { password: '<redacted>' } },
     },

@@ -31,7 +31,7 @@ export function openJwks(options: JwksOptions): RemoteJWKSet {
     if (performance.now() - failedAtMs < RETRY_AFTER_MS)
       throw new KeysUnavailableError('reading the keys failed a moment ago')
     try {
-      return await readBounded(url, init)
+      return Response.json({ keys: await readKeySet(url, init) })
     } catch (error) {
       failedAtMs = performance.now()
       options.onFailure(error)
@@ -46,8 +46,8 @@ export function openJwks(options: JwksOptions): RemoteJWKSet {
   })
 }
 
-/** The answer, whole and known to be a key set: what is wrong with it has to count as a failure. */
-async function readBounded(url: string, init: RequestInit): Promise<Response> {
+/** The keys of a set, none of them looked at. Throws whatever was wrong: what is no key set counts as a failure, too. */
+export async function readKeySet(url: string, init: RequestInit): Promise<readonly unknown[]> {
   const answer = await fetch(url, init)
   if (answer.status !== 200 || answer.body === null) {
     await answer.body?.cancel()
@@ -62,12 +62,8 @@ async function readBounded(url: string, init: RequestInit): Promise<Response> {
       throw new Error(`the keys of ${new URL(url).origin} are larger than ${MAX_BYTES} bytes`)
     pieces.push(piece)
   }
-  const text = Buffer.concat(pieces).toString('utf8')
-  if (!isKeySet(JSON.parse(text)))
-    throw new Error(`${new URL(url).origin} answered something else than a JWK set`)
-  return new Response(text)
-}
-
-function isKeySet(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && 'keys' in value && Array.isArray(value.keys)
+  const set: unknown = JSON.parse(Buffer.concat(pieces).toString('utf8'))
+  if (typeof set === 'object' && set !== null && 'keys' in set && Array.isArray(set.keys))
+    return set.keys
+  throw new Error(`${new URL(url).origin} answered something else than a JWK set`)
 }

@@ -4,14 +4,15 @@ import { resolve, sep } from 'node:path'
 
 import type { Config } from '../../shared/config/config.ts'
 import type { LoadedConfig } from '../../shared/config/load.ts'
+import { checkAuth } from './auth-checks.ts'
 import { ok, problem, warning, type Finding } from './finding.ts'
-
-const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/
+import { LOOPBACK } from './loopback.ts'
 
 /** Judges a configuration; never `ok` about what needs a look at Redis or the root. `isRootSet`: the operator chose `storage.root`. */
 export function checkConfig(config: Config, { isRootSet }: { isRootSet: boolean }): Finding[] {
   return [
     checkPublicAddress(config),
+    ...checkAuth(config),
     ...(config.statePersistence.type === 'redis'
       ? [
           ...checkSharedRoot(config, isRootSet),

@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import type { Config } from '../../shared/config/config.ts'
 import type { LoadedConfig } from '../../shared/config/load.ts'
 import { redisConnectionOptions } from '../../shared/state/redis/connection-options.ts'
+import { checkKeys } from './auth-checks.ts'
 import { checkConfig, setsRoot } from './config-checks.ts'
 import { ok, problem, reasonOf, type Finding } from './finding.ts'
 import {
@@ -49,6 +50,8 @@ async function* lookAtAll(
   const { config } = loaded
   const isShared = config.statePersistence.type === 'redis'
   yield* checkConfig(config, { isRootSet: setsRoot(loaded) })
+  const keys = await checkKeys(config)
+  if (keys !== undefined) yield keys
   const root = resolve(config.storage.root)
   const checked = await checkRoot(root, { isShared })
   yield* checked.findings

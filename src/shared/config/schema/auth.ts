@@ -44,6 +44,7 @@ const jwtSchema = section({
       'What `aud` of a token must contain: one text or a list of which one is enough. Empty: the URL of the server that is asked, which is `core.public_base_url` and its `mount_path`, or `core.public_base_url` itself for all servers.',
     ),
   jwks_uri: httpUrl()
+    .refine((url) => !/^[^/]*\/\/[^/?#]*@/.test(url), 'must not hold a user or password')
     .nullable()
     .default(null)
     .describe('Where the issuer publishes the public keys of its tokens (a JWK set).'),
