@@ -100,6 +100,27 @@ echo
 say 'The demo, as a client'
 PORT=$port timeout 120 node scripts/demo.mjs | tee "$work/demo.log"
 grep -q "Using the adapter that runs at http://127.0.0.1:$port" "$work/demo.log" || fail 'the demo used another adapter'
+say 'TLS: a certificate of our own'
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost \
+  -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' -passout pass:smoke -keyout "$app/key.pem" -out "$app/cert.pem" 2>/dev/null
+sed 's/^core:/core:\n  tls: {cert_file: cert.pem, key_file: key.pem, passphrase: "${SMOKE_PASSPHRASE}"}/' \
+  "$app/$packed/examples/report.yaml" >"$app/tls.yaml"
+grep -q cert_file "$app/tls.yaml" || fail 'the example has no section core'
+(ADAPTER_DATA=.tls REPORT_SERVER_PORT=$upstream_port SMOKE_PASSPHRASE=smoke inside node_modules/.bin/remote-mcp-adapter \
+  --config tls.yaml --port 0 --log-level info) >"$work/tls.log" 2>&1 &
+started+=($!)
+tls_port=$(until_printed "$work/tls.log" '^remote-mcp-adapter listening on .*:([0-9]+)')
+curl --silent --show-error --fail --max-time 10 --cacert "$app/cert.pem" --http1.1 \
+  --dump-header "$work/tls.head" "https://localhost:$tls_port/healthz" >/dev/null
+grep -qi '^strict-transport-security: max-age=' "$work/tls.head" || fail 'no Strict-Transport-Security over TLS'
+curl --silent --max-time 10 "http://localhost:$tls_port/healthz" >/dev/null && fail 'the port answers without TLS'
+curl --silent --max-time 10 --cacert "$app/cert.pem" --tls-max 1.1 "https://localhost:$tls_port/healthz" >/dev/null &&
+  fail 'TLS 1.1 is spoken'
+NODE_EXTRA_CA_CERTS=$app/cert.pem node scripts/smoke-tls-client.mjs "https://localhost:$tls_port/mcp/report" || fail 'a client over TLS'
+if (SMOKE_PASSPHRASE=wrong inside node_modules/.bin/remote-mcp-adapter --config tls.yaml --port 0) >"$work/refused.log" 2>&1; then
+  fail 'a wrong passphrase is accepted'
+fi
+grep -q 'core.tls.key_file' "$work/refused.log" || { cat "$work/refused.log" >&2; fail 'the passphrase is not what it says is wrong'; }
 say 'Stopping the adapter with SIGTERM'
 adapter=${started[1]}
 pkill -TERM -P "$adapter"

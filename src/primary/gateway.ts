@@ -1,18 +1,18 @@
 /** The composition root of a replica: what starts in which order, and stops in the reverse. */
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
 
 import type { Config } from '../shared/config/config.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import { maskUrls } from '../shared/config/secrets.ts'
 import type { Log } from '../shared/log.ts'
-import { loadOrCreateSecret } from '../shared/signing.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { loadNative } from './listener/native.ts'
 import { Listener } from './listener/server.ts'
+import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
+import { signingKeys } from './signing-keys.ts'
 import { Supervisor } from './supervisor.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
@@ -47,7 +47,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const parts = new StopList()
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
+  const tls = readTls(config.core)
   const native = loadNative()
+  if (tls !== null) requireTls(native)
   const { maxContentLength } = native
   if (maxContentLength !== null && config.uploads.maxFileBytes > maxContentLength) {
     log.warn(
@@ -56,8 +58,6 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     )
   }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
-  const { auth } = config.core
-  const secret = auth.signingSecret ?? (auth.enabled ? auth.token : null)
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -66,10 +66,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     config,
     state: stateOptions(config),
     workers,
-    signingSecrets: [
-      secret ?? (await loadOrCreateSecret(join(config.storage.root, 'state', 'signing-secret'))),
-    ],
-    fallbackBaseUrl: `http://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
+    signingSecrets: await signingKeys(config),
+    fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {
       if (!isAvailable && config.statePersistence.unavailablePolicy === 'exit') loss.abort()
@@ -97,9 +95,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       sharedState: () => supervisor.report,
       replicasElsewhere: () => rootProbe?.elsewhere ?? 0,
     })
-    const listener = new Listener(native, config, {
+    const listener = new Listener(native, config, tls, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
-      health: (probe) => health.answer(probe),
+      health: (probe, isTrusted) => health.answer(probe, isTrusted),
       keysFailed: (error) =>
         log.warn(
           { err: error, uri: maskUrls(config.core.auth.jwt.jwksUri ?? '') },

@@ -1,5 +1,6 @@
-/** What this replica says of itself on /livez, /readyz and /healthz. Public: no addresses, no paths, no error texts. */
+/** What this replica says of itself on /livez, /readyz and /healthz. Public: no addresses, no paths, no error texts; addresses and paths on /healthz to whoever is known. */
 import type { Config } from '../shared/config/config.ts'
+import { maskUrls } from '../shared/config/secrets.ts'
 import type { SharedStateReport } from '../shared/state/redis/shared-state.ts'
 import type { Inventory } from '../shared/state/store.ts'
 
@@ -30,7 +31,11 @@ export class Health {
     this.#sources = sources
   }
 
-  async answer(probe: 'livez' | 'readyz' | 'healthz'): Promise<{ status: number; body: string }> {
+  /** `isTrusted`: it is told to somebody who is known. */
+  async answer(
+    probe: 'livez' | 'readyz' | 'healthz',
+    isTrusted: boolean,
+  ): Promise<{ status: number; body: string }> {
     switch (probe) {
       case 'livez':
         return { status: 200, body: '{"status":"ok"}' }
@@ -44,11 +49,11 @@ export class Health {
         }
       }
       case 'healthz':
-        return this.#report()
+        return this.#report(isTrusted)
     }
   }
 
-  async #report(): Promise<{ status: number; body: string }> {
+  async #report(isTrusted: boolean): Promise<{ status: number; body: string }> {
     const { config } = this.#sources
     const inventory = await this.#totals()
     const shared = this.#sources.sharedState()
@@ -60,11 +65,13 @@ export class Health {
       servers: config.servers.map((server) => ({
         server_id: server.id,
         mount_path: server.mountPath,
+        ...(isTrusted ? { upstream_url: maskUrls(server.upstream.url) } : {}),
         status: 'ok',
       })),
       persistence: {
         type: config.statePersistence.type,
         status: persistenceStatus(inventory, shared),
+        ...(isTrusted ? { backend_details: describeBackend(config) } : {}),
         ...(config.statePersistence.type === 'redis' ? describeShared(config, shared) : {}),
         ...(inventory === undefined ? {} : { state_inventory: describeInventory(inventory) }),
       },
@@ -94,6 +101,39 @@ export class Health {
       this.#inventory = withinLimit(this.#sources.inventory())
     }
     return this.#inventory
+  }
+}
+
+/** Where state is, under the names that dashboards know. Passwords are no part of it. */
+function describeBackend({ statePersistence: state, storage }: Config): object {
+  const common = { storage_root: storage.root, refresh_on_startup: state.refreshOnStartup }
+  switch (state.type) {
+    case 'redis': {
+      const { host, port, db, keyBase, tlsInsecure, sentinel, cluster } = state.redis
+      const place =
+        host === null ? { nodes: [...sentinel.nodes, ...cluster.nodes] } : { host, port }
+      return {
+        mode: 'redis',
+        ...place,
+        db,
+        key_base: keyBase,
+        tls_insecure: tlsInsecure,
+        ...common,
+      }
+    }
+    case 'disk':
+      return {
+        mode: 'sqlite',
+        db_path: state.disk.localPath,
+        wal_enabled: state.disk.wal.enabled,
+        ...common,
+      }
+    case 'memory':
+      return {
+        mode: 'snapshot_backed_memory',
+        snapshot_interval_seconds: state.snapshotIntervalSeconds,
+        ...common,
+      }
   }
 }
 

@@ -15,6 +15,7 @@ import type { Log } from '../shared/log.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
+import { readTls } from './listener/tls.ts'
 
 const USAGE = `remote-mcp-adapter: an MCP gateway that moves files between clients and remote MCP servers
 
@@ -143,6 +144,7 @@ function check(args: Arguments): void {
   const loaded = load(args)
   // Reads the files that the configuration names.
   stateOptions(loaded.config)
+  readTls(loaded.config.core)
   process.stdout.write(printEffectiveConfig(loaded))
   const unbuilt = unbuiltFields(loaded)
   if (unbuilt.length > 0)

@@ -7,7 +7,15 @@ import { pino } from 'pino'
 export type Log = Pick<pino.Logger, 'debug' | 'info' | 'warn' | 'error'>
 
 /** Names of fields that never reach a log, at the top level or one level down. */
-const SECRET_FIELDS = ['token', 'authorization', 'cookie', 'signingSecret', 'password', 'secret']
+const SECRET_FIELDS = [
+  'token',
+  'authorization',
+  'cookie',
+  'signingSecret',
+  'password',
+  'passphrase',
+  'secret',
+]
 
 /**
  * Opens the log of one thread. `level` uses the configuration's names (`warning`, `critical`). Standard output stays free for commands that print a

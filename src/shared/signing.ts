@@ -143,28 +143,30 @@ export function mintNonce(): string {
 }
 
 /**
- * Reads the secret in a file, or puts a new one (256 random bits, hex) there, readable by its owner only. Processes that race for it all get the
- * same. Rejects when the file holds something else, and with the file system's errors.
+ * Reads the secrets in a file, one a line, or puts a new one (256 random bits, hex) there, readable by its owner only. Processes that race for it
+ * all get the same. Rejects when the file holds something else, and with the file system's errors.
  */
-export async function loadOrCreateSecret(path: string): Promise<string> {
-  const existing = await readSecret(path)
+export async function loadOrCreateSecrets(path: string): Promise<readonly string[]> {
+  const existing = await readSecrets(path)
   if (existing !== undefined) return existing
   await mkdir(dirname(path), { recursive: true })
   await createExclusively(path, randomBytes(32).toString('hex'))
-  const winner = await readSecret(path)
+  const winner = await readSecrets(path)
   if (winner === undefined) throw new Error(`the signing secret ${path} vanished while it was made`)
   return winner
 }
 
-async function readSecret(path: string): Promise<string | undefined> {
+async function readSecrets(path: string): Promise<readonly string[] | undefined> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
   if (text === undefined) return undefined
-  const secret = text.trim()
-  if (SIGNATURE.test(secret)) return secret
-  throw new Error(`${path} does not hold a signing secret; remove it to have a new one made`)
+  const secrets = text.trim().split(/\s*\n\s*/)
+  if (secrets.every((secret) => SIGNATURE.test(secret))) return secrets
+  throw new Error(
+    `${path} does not hold signing secrets (64 hexadecimal digits a line); remove it to have a new one made`,
+  )
 }
 
 /** A hard link appears whole or not at all, and fails when somebody else was first. */

@@ -1,5 +1,6 @@
 /** The composition root of a worker: store, files, upstreams, adapters, endpoints and maintenance; starts and stops them in order. */
 import type { ServerConfig } from '../shared/config/config.ts'
+import { DATA_HEADERS } from '../shared/data-headers.ts'
 import { AdapterError } from '../shared/errors.ts'
 import { FileStore } from '../shared/files/file-store.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
@@ -11,6 +12,8 @@ import type { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
 import { SandboxPool } from './code-mode/sandbox-pool.ts'
+import { toAdapterError } from './exchange/adapter-error.ts'
+import { fail } from './exchange/failure.ts'
 import { FrameExchange } from './exchange/frame-exchange.ts'
 import type { WorkerChannel } from './exchange/frame-exchange.ts'
 import { McpEndpoint } from './exchange/mcp-endpoint.ts'
@@ -19,6 +22,7 @@ import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
+import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
@@ -54,6 +58,8 @@ export class WorkerRuntime {
   readonly #uploads: UploadEndpoint
   readonly #downloads: DownloadEndpoint
   readonly #upkeep: Upkeep
+  /** Undefined without a limit. */
+  readonly #allowance: RequestAllowance | undefined
   #isStopping = false
   #settleStopped: (outcome: Promise<void>) => void = () => {}
   #whenIdle: (() => void) | undefined
@@ -82,6 +88,9 @@ export class WorkerRuntime {
       owners,
     })
     store.onDisconnect(() => this.#registry.forgetAll())
+    const { requestsPerMinute, burst } = config.core.rateLimit
+    if (requestsPerMinute !== null)
+      this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
     const upstreams = new Map(
       config.servers.map((server) => [
         server.id,
@@ -210,15 +219,20 @@ export class WorkerRuntime {
       )
       exchange.respond(
         error.status,
-        ['content-type', 'application/json', 'retry-after', '1'],
+        ['content-type', 'application/json', ...DATA_HEADERS, 'retry-after', '1'],
         error.toJsonRpc(null),
       )
       return
     }
+    this.#guarded(exchange, () => this.#route(exchange))
+  }
+
+  /** One request's failure is its own: the worker goes on. */
+  #guarded(exchange: FrameExchange, work: () => void): void {
     try {
-      this.#route(exchange)
+      work()
     } catch (error) {
-      // One request's failure is its own: the worker goes on.
+      const { route } = exchange.request
       this.#parts.log.error({ err: error, route }, 'a request failed unexpectedly')
       const failure = new AdapterError(
         'ADAPTER_INTERNAL',
@@ -226,7 +240,7 @@ export class WorkerRuntime {
       )
       exchange.respond(
         failure.status,
-        ['content-type', 'application/json'],
+        ['content-type', 'application/json', ...DATA_HEADERS],
         failure.toJsonRpc(null),
       )
     }
@@ -237,7 +251,9 @@ export class WorkerRuntime {
       case 'mcp': {
         const target = this.#servers[exchange.request.serverIndex]
         if (target === undefined) throw new RangeError(`no server ${exchange.request.serverIndex}`)
-        target.endpoint.handle(exchange)
+        const work = (): void => target.endpoint.handle(exchange)
+        if (this.#allowance === undefined) work()
+        else this.#rationed(exchange, this.#allowance, work)
         return
       }
       case 'upload':
@@ -246,6 +262,23 @@ export class WorkerRuntime {
       case 'artifact':
         this.#downloads.handle(exchange)
     }
+  }
+
+  /** Does the work when the principal may make one more request. */
+  #rationed(exchange: FrameExchange, allowance: RequestAllowance, work: () => void): void {
+    const { principal } = exchange.request
+    if (allowance.tryTake(principal)) {
+      work()
+      return
+    }
+    allowance.take(principal).then(
+      (retryAfterMs) => {
+        if (!exchange.isOpen) return
+        if (retryAfterMs > 0) refuseRate(exchange, retryAfterMs)
+        else this.#guarded(exchange, work)
+      },
+      (error: unknown) => fail(exchange, toAdapterError(error), null),
+    )
   }
 
   /** Long-lived streams end, those that are opened from here on too; everything else is served. */
@@ -270,6 +303,15 @@ export class WorkerRuntime {
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
   }
+}
+
+function refuseRate(exchange: FrameExchange, retryAfterMs: number): void {
+  const seconds = Math.ceil(retryAfterMs / 1_000)
+  const error = new AdapterError(
+    'ADAPTER_RATE_LIMIT',
+    `too many requests: the limit of core.rate_limit is reached; try again in ${seconds} s`,
+  )
+  fail(exchange, error, null, seconds)
 }
 
 function milliseconds(seconds: number | null): number | null {

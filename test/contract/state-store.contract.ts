@@ -1,6 +1,7 @@
 /** What every state store must do, whichever backend it is and however it is reached. */
 import type { Test } from 'tap'
 
+import { bucketTests } from './buckets.contract.ts'
 import { callTests } from './calls.contract.ts'
 import type { ContractOpener } from './contract-subject.ts'
 import { artifactTests, uploadTests } from './file.contract.ts'
@@ -20,6 +21,7 @@ export function stateStoreContract(t: Test, open: ContractOpener): void {
   sweepTests(t, open)
   upkeepTests(t, open)
   callTests(t, open)
+  bucketTests(t, open)
   streamTests(t, open)
   maintainerTests(t, open)
 }

@@ -33,6 +33,7 @@ export const OPEN_POLICY: StorePolicy = {
   pendingGraceMs: 5_000,
   evictionPolicy: 'lru_uploads_then_artifacts',
   maxInFlightPerSession: null,
+  requestRate: null,
   callLeaseMs: 2_000,
   streamLeaseMs: 1_000,
 }

@@ -75,7 +75,7 @@ async function start(): Promise<Replica> {
   const options = await optionsFor(CRASHING)
   const supervisor = new Supervisor(options)
   await supervisor.start()
-  const listener = new Listener(loadNative(), options.config, {
+  const listener = new Listener(loadNative(), options.config, null, {
     workerFor: (sessionId) => supervisor.workerFor(sessionId),
     health: () => Promise.resolve({ status: 200, body: '{}' }),
     keysFailed: () => {},

@@ -81,10 +81,14 @@ export const DEFAULTS = {
     cors: {
       enabled: false,
       allowed_origins: [],
-      allowed_methods: ['POST', 'GET', 'OPTIONS'],
+      allowed_methods: ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS'],
       allowed_headers: ['*'],
+      exposed_headers: [],
       allow_credentials: false,
+      max_age_seconds: 600,
     },
+    rate_limit: { requests_per_minute: null, burst: null },
+    tls: { cert_file: null, key_file: null, passphrase: null },
     defaults: { tool_call_timeout_seconds: 60, allow_raw_output: false },
   },
   state_persistence: {

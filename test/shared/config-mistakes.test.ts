@@ -130,6 +130,22 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['core: {auth: {tokens: [{name: "a b", token: x}]}}', 'core.auth.tokens[0].name', /letters/],
     ['core: {auth: {tokens: [{name: a, token: " "}]}}', 'core.auth.tokens[0].token', /blank/],
     ['core: {auth: {signing_secret: "  "}}', 'core.auth.signing_secret', /must not be blank/],
+    ['core: {auth: {signing_secret: [a, " "]}}', 'core.auth.signing_secret[1]', /not be blank/],
+    ['core: {auth: {signing_secret: []}}', 'core.auth.signing_secret', /at least 1 entry/],
+    ['core: {auth: {signing_secret: 5}}', 'core.auth.signing_secret', /must be text .*or a list/],
+    ['core: {cors: {allowed_origins: ["https://a/b"]}}', 'core.cors.allowed_origins[0]', /origin/],
+    ['core: {cors: {allowed_methods: ["GET POST"]}}', 'core.cors.allowed_methods[0]', /name/],
+    ['core: {cors: {exposed_headers: ["a,b"]}}', 'core.cors.exposed_headers[0]', /name/],
+    ['core: {rate_limit: {requests_per_minute: 0}}', 'core.rate_limit.requests_per_minute', /1/],
+    ['core: {tls: {cert_file: a.pem}}', 'core.tls.key_file', /needs its key/],
+    ['core: {tls: {key_file: a.pem}}', 'core.tls.cert_file', /needs its key/],
+    ['core: {tls: {passphrase: a}}', 'core.tls.passphrase', /not set/],
+    ['core: {cors: {max_age_seconds: 86401}}', 'core.cors.max_age_seconds', /at most 86400/],
+    [
+      'core: {cors: {enabled: true, allow_credentials: true, allowed_origins: ["*"]}}',
+      'core.cors.allowed_origins',
+      /must name the origins/,
+    ],
     ['core: {max_message_bytes: 0}', 'core.max_message_bytes', /at least 1/],
     ['storage: {max_size: 1.5Gi}', 'storage.max_size', /byte size/],
     ['storage: {max_size: -1}', 'storage.max_size', /byte size/],
@@ -435,3 +451,24 @@ t.test(
     )
   },
 )
+
+t.test('headers that never pass can not be configured to', async (t) => {
+  const upstream = (fields: string): string =>
+    server(`id: a, mount_path: /a, upstream: {url: "http://u", ${fields}}`)
+  for (const name of ['Connection', 'te', 'Cookie', 'X-Mcp-Adapter-Auth-Token', 'Mcp-Session-Id']) {
+    t.match(
+      problems(upstream(`client_headers: {passthrough: [X-Fine, ${name}]}`)),
+      [{ path: 'servers[0].upstream.client_headers.passthrough[1]', message: /can not be/ }],
+      name,
+    )
+  }
+  t.match(
+    problems(
+      `core: {auth: {header_name: X-Key}}\n${upstream('client_headers: {passthrough: [x-key]}')}`,
+    ),
+    [{ message: /own token/ }],
+  )
+  t.match(problems(upstream('static_headers: {Transfer-Encoding: chunked}')), [
+    { path: 'servers[0].upstream.static_headers.Transfer-Encoding', message: /can not be set/ },
+  ])
+})

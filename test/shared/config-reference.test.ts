@@ -108,7 +108,7 @@ servers:
       auth: {
         token: '<redacted>',
         tokens: [{ name: 'shown', token: '<redacted>' }],
-        signing_secret: '<redacted>',
+        signing_secret: ['<redacted>'],
       },
     },
     state_persistence: {
@@ -165,7 +165,7 @@ t.test(
     const loaded = load(`core:
   port: 1
   code_mode_enabled: "no"
-  cors: {allowed_origins: [a, b]}
+  cors: {allowed_origins: ["http://a", "http://b"]}
 telemetry: {enabled: true, headers: {a: b}}
 servers:
   - {id: a, mount_path: /a, code_mode_enabled: yes, upstream: {url: "http://u", transport: streamable_http}}

@@ -27,7 +27,7 @@ t.test('the full example of a distributed deployment loads as it is', async (t) 
       auth: {
         enabled: true,
         token: 'front-door',
-        signingSecret: 'pen',
+        signingSecret: ['pen'],
         signedUploadTtlSeconds: 300,
       },
     },

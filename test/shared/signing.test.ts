@@ -8,7 +8,7 @@ import t from 'tap'
 import { mintSessionId } from '../../src/shared/ids.ts'
 import {
   hasDownloadSignature,
-  loadOrCreateSecret,
+  loadOrCreateSecrets,
   mintNonce,
   UrlSigner,
 } from '../../src/shared/signing.ts'
@@ -139,11 +139,11 @@ t.test('processes that race for the secret file all get the same secret', async 
   const directory = await mkdtemp(join(tmpdir(), 'signing-'))
   t.teardown(() => rm(directory, { recursive: true }))
   const path = join(directory, 'state', 'secret')
-  const secrets = await Promise.all(Array.from({ length: 20 }, () => loadOrCreateSecret(path)))
-  t.equal(new Set(secrets).size, 1)
-  t.match(secrets[0], /^[0-9a-f]{64}$/)
+  const secrets = await Promise.all(Array.from({ length: 20 }, () => loadOrCreateSecrets(path)))
+  t.equal(new Set(secrets.flat()).size, 1)
+  t.match(secrets[0]?.[0], /^[0-9a-f]{64}$/)
   t.equal((await stat(path)).mode & 0o777, 0o600)
-  t.equal(await loadOrCreateSecret(path), secrets[0], 'a restart keeps it')
+  t.same(await loadOrCreateSecrets(path), secrets[0], 'a restart keeps it')
   t.same(await readdir(join(directory, 'state')), ['secret'], 'nothing else is left')
 })
 
@@ -152,6 +152,17 @@ t.test('a file that holds no secret is refused and left as it is', async (t) => 
   t.teardown(() => rm(directory, { recursive: true }))
   const path = join(directory, 'secret')
   await writeFile(path, 'hello')
-  await t.rejects(loadOrCreateSecret(path), /does not hold a signing secret/)
+  await t.rejects(loadOrCreateSecrets(path), /does not hold signing secrets/)
   t.equal(await readFile(path, 'utf8'), 'hello')
+})
+
+t.test('a secret file may hold several, the first of which signs', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'signing-'))
+  t.teardown(() => rm(directory, { recursive: true }))
+  const path = join(directory, 'secret')
+  const [first, second] = ['a'.repeat(64), 'b'.repeat(64)]
+  await writeFile(path, `${first}\n\n  ${second} \r\n`)
+  t.same(await loadOrCreateSecrets(path), [first, second])
+  await writeFile(path, `${first}\nnot one\n`)
+  await t.rejects(loadOrCreateSecrets(path), /does not hold signing secrets/)
 })

@@ -75,7 +75,7 @@ t.test('a signed URL yields the file, to be saved and not to be run', async (t) 
     'last-modified': 'Mon, 06 May 2024 07:08:09 GMT',
     'content-disposition': `attachment; filename="_bersicht _1_.html"; filename*=UTF-8''%C3%9Cbersicht%20%221%22.html`,
     'x-content-type-options': 'nosniff',
-    'content-security-policy': "default-src 'none'; sandbox",
+    'content-security-policy': "default-src 'none'; frame-ancestors 'none'; sandbox",
     'cache-control': 'private, no-cache',
   }
   for (const [name, value] of Object.entries(expected)) t.equal(answer.headers.get(name), value)

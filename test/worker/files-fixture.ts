@@ -37,6 +37,7 @@ export const POLICY: StorePolicy = {
   pendingGraceMs: 60_000,
   evictionPolicy: 'lru_uploads_then_artifacts',
   maxInFlightPerSession: null,
+  requestRate: null,
   callLeaseMs: 15_000,
   streamLeaseMs: 3_000,
 }

@@ -64,6 +64,8 @@ export interface ReadHeaders {
   readonly authorization: string
   /** Whether the operator passes `Authorization` on to the upstream: then it is not for us. */
   readonly passesAuthorization: boolean
+  /** The first of the required headers that is not there, or blank; undefined when none is missing. */
+  readonly missing: string | undefined
   /** What makes the request ambiguous or unfit to be passed on; undefined when nothing does. */
   readonly problem: string | undefined
 }
@@ -80,24 +82,34 @@ export interface HeaderSelection {
   /** Lower-case name of the header that carries the adapter's own token: read, never kept. */
   readonly credentialName: string
   readonly passesAuthorization: boolean
+  /** Names that must be there, in lower case. */
+  readonly required: readonly string[]
 }
 
-/** The selection of an MCP route. `passthrough` are the operator's names for that server, lower case. */
+/** The selection of an MCP route, by the operator's names for that server. */
 export function mcpSelection(
-  passthrough: readonly string[],
+  clientHeaders: { readonly passthrough: readonly string[]; readonly required: readonly string[] },
   credentialName: string,
 ): HeaderSelection {
+  const passthrough = clientHeaders.passthrough.map((name) => name.toLowerCase())
   return {
     names: new Set([...MCP_HEADERS, ...passthrough]),
     mcpFamily: true,
     credentialName,
     passesAuthorization: passthrough.includes('authorization'),
+    required: clientHeaders.required.map((name) => name.toLowerCase()),
   }
 }
 
 /** The selection of upload and download routes. */
 export function fileSelection(credentialName: string): HeaderSelection {
-  return { names: FILE_HEADERS, mcpFamily: false, credentialName, passesAuthorization: false }
+  return {
+    names: FILE_HEADERS,
+    mcpFamily: false,
+    credentialName,
+    passesAuthorization: false,
+    required: [],
+  }
 }
 
 /** Walks the headers once. Values beyond ASCII are kept as one character for each byte, which is how they leave again. */
@@ -106,13 +118,17 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
   const found: { [name: string]: string | undefined } = {}
   let problem: string | undefined
   let credential: string | undefined
+  let connection = ''
+  let missing = selection.required
   source.forEach((name, value) => {
     if (SINGLE.has(name)) {
       if (found[name] !== undefined) problem ??= `header ${name} occurs more than once`
       found[name] = value
     } else if (name === 'accept')
       found[name] = found[name] === undefined ? value : `${found[name]}, ${value}`
-    if (name === selection.credentialName) {
+    if (missing.length > 0 && value !== '') missing = missing.filter((one) => one !== name)
+    if (name === 'connection') connection += `,${value}`
+    else if (name === selection.credentialName) {
       if (credential !== undefined) problem ??= `header ${name} occurs more than once`
       credential = value
     } else if (selection.names.has(name) || (selection.mcpFamily && name.startsWith('mcp-'))) {
@@ -123,7 +139,7 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     }
   })
   return {
-    list,
+    list: connection === '' ? list : withoutHops(list, connection),
     host: found['host'] ?? '',
     origin: found['origin'] ?? '',
     contentType: found['content-type'] ?? '',
@@ -133,8 +149,23 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     credential: credential ?? '',
     authorization: found['authorization'] ?? '',
     passesAuthorization: selection.passesAuthorization,
+    missing: missing[0],
     problem: problem ?? framingProblem(found),
   }
+}
+
+/** The list without the headers that `Connection` names: they are about this connection (RFC 9110 §7.6.1). */
+function withoutHops(list: readonly string[], connection: string): readonly string[] {
+  const named = new Set(
+    connection
+      .toLowerCase()
+      .split(',')
+      .map((name) => name.trim()),
+  )
+  const isHop = (name: string | undefined): boolean => named.has(name ?? '')
+  // Nearly always it is `keep-alive` or `close`, and nothing goes.
+  if (!list.some((name, index) => index % 2 === 0 && isHop(name))) return list
+  return list.filter((_, index) => !isHop(list[index - (index % 2)]))
 }
 
 function bodyLength(found: Readonly<Record<string, string | undefined>>): number {

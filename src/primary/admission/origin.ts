@@ -18,6 +18,7 @@ export class OriginPolicy {
     readonly publicBaseUrl: string | null
     readonly allowedHosts: readonly string[]
     readonly allowedOrigins: readonly string[]
+    readonly cors: { readonly enabled: boolean; readonly allowedOrigins: readonly string[] }
   }) {
     const hosts = new Set([
       'localhost',
@@ -25,7 +26,10 @@ export class OriginPolicy {
       core.host.toLowerCase(),
       ...core.allowedHosts.map((host) => nameOf(host.toLowerCase())),
     ])
-    const origins = new Set(core.allowedOrigins.map((origin) => origin.toLowerCase()))
+    const ofCors = core.cors.enabled ? core.cors.allowedOrigins : []
+    const origins = new Set(
+      [...core.allowedOrigins, ...ofCors].map((origin) => origin.toLowerCase()),
+    )
     if (core.publicBaseUrl !== null) {
       const url = new URL(core.publicBaseUrl)
       hosts.add(nameOf(url.host.toLowerCase()))

@@ -16,6 +16,7 @@ export class ProtectedResource {
   readonly #audience: readonly string[]
   readonly #scopes: readonly string[]
   readonly #publicBaseUrl: string | null
+  readonly #scheme: string
   readonly #mountPaths: readonly string[]
 
   constructor({ core, servers }: Pick<Config, 'core' | 'servers'>) {
@@ -24,6 +25,7 @@ export class ProtectedResource {
     this.#audience = jwt.audience
     this.#scopes = jwt.requiredScopes
     this.#publicBaseUrl = core.publicBaseUrl
+    this.#scheme = core.tls.certFile === null ? 'http' : 'https'
     this.#mountPaths = servers.map(({ mountPath }) => mountPath)
   }
 
@@ -84,7 +86,7 @@ export class ProtectedResource {
   }
 
   #base(host: string): string {
-    return this.#publicBaseUrl ?? `http://${host}`
+    return this.#publicBaseUrl ?? `${this.#scheme}://${host}`
   }
 }
 

@@ -35,6 +35,7 @@ function checkPublicAddress({ core, servers, statePersistence, uploads }: Config
   if (!takesFiles && !core.allowArtifactsDownload) {
     return ok(subject, 'core.public_base_url is not set, and no URLs are given out')
   }
+  const scheme = core.tls.certFile === null ? 'http' : 'https'
   const advice = 'set core.public_base_url to the address that clients reach the adapter by'
   if (statePersistence.type === 'redis') {
     return problem(
@@ -43,10 +44,10 @@ function checkPublicAddress({ core, servers, statePersistence, uploads }: Config
     )
   }
   return LOOPBACK.test(core.host)
-    ? ok(subject, `upload and download URLs begin with http:// and the Host of the request`)
+    ? ok(subject, `upload and download URLs begin with ${scheme}:// and the Host of the request`)
     : warning(
         subject,
-        `core.public_base_url is not set: upload and download URLs begin with http:// and whatever Host a request had; ${advice}`,
+        `core.public_base_url is not set: upload and download URLs begin with ${scheme}:// and whatever Host a request had; ${advice}`,
       )
 }
 

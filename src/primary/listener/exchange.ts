@@ -20,6 +20,8 @@ export interface AdmittedRequest {
   readonly headers: HeaderList
   /** Length of the body in bytes; -1 when it comes in chunks, its length unknown. */
   readonly contentLength: number
+  /** Headers that go with any answer to it. */
+  readonly answerHeaders: HeaderList
   /** Who asks; see `Gate`. */
   readonly principal: string
 }
@@ -187,7 +189,8 @@ export class ListenerExchange implements PendingRequest {
     return false
   }
 
-  #answerWhole(status: number, headers: HeaderList, body: Uint8Array | string): void {
+  #answerWhole(status: number, own: HeaderList, body: Uint8Array | string): void {
+    const headers = this.#withAnswerHeaders(own)
     this.#intake?.release()
     this.#phase = 'done'
     if (this.#bodyEnded || body.length === 0 || canDrain(this.#request.contentLength)) {
@@ -283,8 +286,14 @@ export class ListenerExchange implements PendingRequest {
   }
 
   /** The client closes then; uWebSockets.js can do it by itself only after an answer that was written in one piece. */
-  #withEnding(headers: HeaderList): HeaderList {
+  #withEnding(own: HeaderList): HeaderList {
+    const headers = this.#withAnswerHeaders(own)
     return this.#ending() === 'keep' ? headers : [...headers, 'connection', 'close']
+  }
+
+  #withAnswerHeaders(headers: HeaderList): HeaderList {
+    const { answerHeaders } = this.#request
+    return answerHeaders.length === 0 ? headers : [...headers, ...answerHeaders]
   }
 
   /**

@@ -75,6 +75,13 @@ export class Gate {
       : this.#settle(verdict, asked, headers)
   }
 
+  /** Whether a request is from somebody in particular, whatever it asks for; never while authentication is off. */
+  async knows(headers: ReadHeaders): Promise<boolean> {
+    if (headers.problem !== undefined) return false
+    const verdict = await this.#authenticator.judge(headers, ALL_SERVERS)
+    return verdict.kind === 'accepted' && verdict.principal !== ANONYMOUS
+  }
+
   /** The metadata of RFC 9728 for one server, or for all. */
   metadata(serverIndex: number, headers: ReadHeaders): string {
     return this.#resource.metadata(serverIndex, headers.host)
@@ -133,6 +140,12 @@ export class Gate {
 
   /** What Streamable HTTP asks of a request's method and headers (2025-11-25, basic/transports). */
   #protocolRefusal(method: string, headers: ReadHeaders): Refusal | undefined {
+    if (headers.missing !== undefined) {
+      return refuseWith(
+        'ADAPTER_CLIENT_HEADER_MISSING',
+        `header ${headers.missing} is required by this server`,
+      )
+    }
     switch (method) {
       case 'POST':
         if (mediaType(headers.contentType) !== 'application/json') {

@@ -6,8 +6,16 @@ import type * as UWS from 'uWebSockets.js'
 /** The part of uWebSockets.js that both builds have. */
 export type Uws = Pick<typeof UWS, 'us_listen_socket_close' | 'us_socket_local_port'> & {
   App(): TemplatedApp
+  SSLApp(options: TlsOptions): TemplatedApp
 }
 export type { HttpRequest, HttpResponse, us_listen_socket } from 'uWebSockets.js'
+
+/** What TLS is ended with, as uWebSockets.js takes it. */
+export interface TlsOptions {
+  readonly cert_file_name: string
+  readonly key_file_name: string
+  readonly passphrase?: string
+}
 
 /** The application type with the form of `listen` that both builds have and neither declares: host, port, options, callback. */
 export type TemplatedApp = Omit<UWS.TemplatedApp, 'listen'> & {

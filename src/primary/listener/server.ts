@@ -3,6 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { AdapterError } from '../../shared/errors.ts'
 import type { Config } from '../../shared/config/config.ts'
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
 import type { HeaderSelection, ReadHeaders } from '../admission/headers.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
@@ -22,18 +25,23 @@ import type {
   HttpResponse,
   NativeListener,
   TemplatedApp,
+  TlsOptions,
   us_listen_socket,
 } from './native.ts'
+import { STRICT_TRANSPORT } from './tls.ts'
 import { refuse, respond } from './whole-answer.ts'
 
 /** What the listener needs from the rest of the replica. */
 export interface ListenerPorts {
   /** The worker for a session id; any worker for the empty string. Undefined while it is not ready. */
   workerFor(sessionId: string): WorkerHandle | undefined
-  health(probe: 'livez' | 'readyz' | 'healthz'): Promise<{ status: number; body: string }>
+  /** `isTrusted`: somebody asks who is known, and may see addresses and paths. */
+  health(probe: Probe, isTrusted: boolean): Promise<{ status: number; body: string }>
   /** The keys of a token issuer could not be read. */
   keysFailed(error: unknown): void
 }
+
+type Probe = Extract<Route, { kind: 'health' }>['probe']
 
 /** Requests that are held at a time until it is known who asks. */
 const MAX_HELD = 256
@@ -45,6 +53,8 @@ interface Asked {
   readonly method: string
   readonly path: string
   readonly query: string
+  /** Headers that go with any answer to it. */
+  readonly answerHeaders: HeaderList
 }
 
 /** See the file comment. */
@@ -54,6 +64,7 @@ export class Listener {
   readonly #ports: ListenerPorts
   readonly #routes: RouteTable
   readonly #gate: Gate
+  readonly #cors: CorsPolicy
   readonly #messages: MessageIntake
   readonly #mcpSelections: readonly HeaderSelection[]
   readonly #fileSelection: HeaderSelection
@@ -65,21 +76,24 @@ export class Listener {
   #taken = 0
   #whenIdle: (() => void) | undefined
 
-  constructor(native: NativeListener, config: Config, ports: ListenerPorts) {
+  constructor(
+    native: NativeListener,
+    config: Config,
+    tls: TlsOptions | null,
+    ports: ListenerPorts,
+  ) {
     this.#native = native
     this.#ports = ports
     this.#routes = new RouteTable(config)
     this.#gate = new Gate(config, (error) => ports.keysFailed(error))
+    this.#cors = new CorsPolicy(config.core.cors, tls === null ? [] : STRICT_TRANSPORT)
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
     const credentialName = config.core.auth.headerName.toLowerCase()
     this.#mcpSelections = config.servers.map((server) =>
-      mcpSelection(
-        server.upstream.clientHeaders.passthrough.map((name) => name.toLowerCase()),
-        credentialName,
-      ),
+      mcpSelection(server.upstream.clientHeaders, credentialName),
     )
     this.#fileSelection = fileSelection(credentialName)
-    this.#app = native.uws.App()
+    this.#app = tls === null ? native.uws.App() : native.uws.SSLApp(tls)
     this.#app.any('/*', (res, req) => this.#handle(res, req))
   }
 
@@ -149,10 +163,24 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
-    const asked = { route, headers, method, path, query }
+    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) return
+    const answerHeaders = this.#cors.headersFor(headers.origin)
+    const asked = { route, headers, method, path, query, answerHeaders }
     const admission = this.#gate.admit(route, method, { path, query }, headers)
     if (admission.kind === 'pending') this.#hold(res, asked, admission.outcome)
     else this.#settle(res, asked, admission)
+  }
+
+  /** Before anything is asked of the request: browsers send no credentials here. False when it is no preflight that is granted something. */
+  #answerPreflight(res: HttpResponse, req: HttpRequest, headers: ReadHeaders): boolean {
+    if (headers.problem !== undefined || headers.contentLength !== 0) return false
+    const granted = this.#cors.preflight(headers.origin, {
+      method: req.getHeader('access-control-request-method'),
+      headers: req.getHeader('access-control-request-headers'),
+    })
+    if (granted === undefined) return false
+    const ending = this.#drain.isDraining ? 'close' : 'keep'
+    return respond(res, 204, granted, '', { headOnly: false, ending })
   }
 
   /** Keeps a request until it is known who asks. */
@@ -179,14 +207,15 @@ export class Listener {
 
   /** Goes on with a request of which it is known who asks. `early`: what of its body has been read before. */
   #settle(res: HttpResponse, asked: Asked, admission: Settled, early?: EarlyBody): void {
-    const { route, headers, method, path, query } = asked
+    const { route, headers, method, path, query, answerHeaders } = asked
     if (admission.kind === 'refused') {
       const { refusal } = admission
       const isOurs = route.kind === 'mcp' || route.kind === 'upload' || route.kind === 'artifact'
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
       const toCome = headers.problem === undefined ? headers.contentLength : -1
       const contentLength = early?.isWhole === true && toCome > 0 ? 0 : toCome
-      const request = { method, contentLength, headers: refusal.headers ?? [] }
+      const further = [...(refusal.headers ?? []), ...answerHeaders]
+      const request = { method, contentLength, headers: further }
       refuse(res, refusal.error, isOurs ? route.kind : 'other', request, this.#drain)
       return
     }
@@ -194,11 +223,19 @@ export class Listener {
       case 'none': // refused
         return
       case 'health':
-        this.#answerHealth(res, route.probe, method === 'HEAD')
+        this.#answerHealth(res, route.probe, method === 'HEAD', asked)
         return
       case 'metadata': {
         res.onAborted(() => {})
-        const head = ['content-type', 'application/json', 'cache-control', 'max-age=300']
+        const head = [
+          'content-type',
+          'application/json',
+          'cache-control',
+          'max-age=300',
+          'x-content-type-options',
+          'nosniff',
+          ...answerHeaders,
+        ]
         const ending = this.#drain.isDraining ? 'close' : 'keep'
         const body = this.#gate.metadata(route.serverIndex, headers)
         respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
@@ -222,6 +259,7 @@ export class Listener {
             target: query === '' ? path : `${path}?${query}`,
             headers: headers.list,
             contentLength: headers.contentLength,
+            answerHeaders,
             principal: admission.principal,
           },
           sessionId,
@@ -243,11 +281,12 @@ export class Listener {
         'ADAPTER_OVERLOADED',
         'the worker for this request is starting; repeat it shortly',
       )
-      refuse(res, error, request.route, { ...request, headers: [] }, this.#drain)
+      refuse(res, error, request.route, { ...request, headers: request.answerHeaders }, this.#drain)
       return
     }
     if (request.route === 'mcp' && !this.#messages.hasRoomFor(request.contentLength)) {
-      refuse(res, tooManyMessages(), request.route, { ...request, headers: [] }, this.#drain)
+      const notTaken = { ...request, headers: request.answerHeaders }
+      refuse(res, tooManyMessages(), request.route, notTaken, this.#drain)
       return
     }
     this.#taken++
@@ -258,7 +297,7 @@ export class Listener {
           new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
         over: this.#leave,
       }
-      this.#messages.collect(res, request.contentLength, receiver, early)
+      this.#messages.collect(res, request, receiver, early)
       return
     }
     const exchange = new ListenerExchange(res, worker, request, this.#drain, this.#leave)
@@ -283,17 +322,24 @@ export class Listener {
     clearTimeout(limit)
   }
 
-  #answerHealth(res: HttpResponse, probe: 'livez' | 'readyz' | 'healthz', headOnly: boolean): void {
+  #answerHealth(
+    res: HttpResponse,
+    probe: Probe,
+    headOnly: boolean,
+    { headers, answerHeaders }: Pick<Asked, 'headers' | 'answerHeaders'>,
+  ): void {
     let gone = false
     res.onAborted(() => {
       gone = true
     })
-    void this.#ports.health(probe).then(({ status, body }) => {
+    const answer = async () =>
+      this.#ports.health(probe, probe === 'healthz' && (await this.#gate.knows(headers)))
+    void answer().then(({ status, body }) => {
       if (!gone)
         respond(
           res,
           status,
-          ['content-type', 'application/json', 'cache-control', 'no-store'],
+          [...DATA_HEADERS, 'content-type', 'application/json', ...answerHeaders],
           body,
           { headOnly, ending: this.#drain.isDraining ? 'close' : 'keep' },
         )

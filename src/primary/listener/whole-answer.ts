@@ -1,5 +1,6 @@
 /** Answers that are written in one piece: ours, and those that a worker hands over whole. */
 import type { AdapterError } from '../../shared/errors.ts'
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { HeaderList, RouteKind } from '../../shared/frames/frames.ts'
 import { canDrain, LingeringAnswer } from './lingering-answer.ts'
 import type { HttpResponse } from './native.ts'
@@ -73,7 +74,7 @@ export function errorAnswer(
   const retryHint = error.status === 503 || error.status === 429 ? ['retry-after', RETRY_AFTER] : []
   return {
     status: error.status,
-    headers: ['content-type', 'application/json', ...retryHint],
+    headers: ['content-type', 'application/json', ...DATA_HEADERS, ...retryHint],
     body,
   }
 }

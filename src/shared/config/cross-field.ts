@@ -22,9 +22,12 @@ export const RESERVED_PATHS = [
 export function checkRules(document: ConfigDocument): RuleViolation[] {
   return [
     ...checkAuth(document),
+    ...checkCors(document),
+    ...checkOwnTls(document),
     ...checkState(document),
     ...checkStorage(document),
     ...checkServerIds(document),
+    ...checkForwardedHeaders(document),
     ...checkPaths(document),
     ...checkAdapters(document),
   ]
@@ -71,6 +74,32 @@ function* checkJwt({
       path: [...path, 'audience'],
       message:
         'must be set while core.public_base_url is not: a token must say that it is meant for this adapter',
+    }
+  }
+}
+
+function* checkCors({ core: { cors } }: ConfigDocument): Generator<RuleViolation> {
+  if (cors.enabled && cors.allow_credentials && cors.allowed_origins.includes('*')) {
+    yield {
+      path: ['core', 'cors', 'allowed_origins'],
+      message:
+        'must name the origins while allow_credentials is true: browsers refuse `*` with credentials, and any page could act for its visitor',
+    }
+  }
+}
+
+function* checkOwnTls({ core: { tls } }: ConfigDocument): Generator<RuleViolation> {
+  if ((tls.cert_file === null) !== (tls.key_file === null)) {
+    const missing = tls.cert_file === null ? 'cert_file' : 'key_file'
+    yield {
+      path: ['core', 'tls', missing],
+      message: 'must be set too: a certificate needs its key',
+    }
+  }
+  if (tls.passphrase !== null && tls.key_file === null) {
+    yield {
+      path: ['core', 'tls', 'passphrase'],
+      message: 'is for core.tls.key_file, which is not set',
     }
   }
 }
@@ -175,6 +204,53 @@ function* checkServerIds({ servers }: ConfigDocument): Generator<RuleViolation> 
       yield {
         path: ['servers', index, 'id'],
         message: `must be unique, but servers[${first}] has the id ${id} too`,
+      }
+    }
+  }
+}
+
+/** Headers that belong to one connection (RFC 9110 §7.6.1), or that the adapter writes itself. */
+const OWN_TO_A_CONNECTION: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'expect',
+  'http2-settings',
+  'keep-alive',
+  'mcp-session-id',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+function* checkForwardedHeaders({ core, servers }: ConfigDocument): Generator<RuleViolation> {
+  const credentialName = core.auth.header_name.toLowerCase()
+  for (const [index, { upstream }] of servers.entries()) {
+    const at = ['servers', index, 'upstream']
+    for (const [place, name] of upstream.client_headers.passthrough.entries()) {
+      const lower = name.toLowerCase()
+      const reason =
+        lower === credentialName
+          ? "carries the adapter's own token (core.auth.header_name), which no upstream may see"
+          : lower === 'cookie' || lower === 'host' || OWN_TO_A_CONNECTION.has(lower)
+            ? 'belongs to the connection between client and adapter'
+            : undefined
+      if (reason !== undefined) {
+        yield {
+          path: [...at, 'client_headers', 'passthrough', place],
+          message: `can not be ${name}: it ${reason}`,
+        }
+      }
+    }
+    for (const name of Object.keys(upstream.static_headers)) {
+      if (OWN_TO_A_CONNECTION.has(name.toLowerCase())) {
+        yield {
+          path: [...at, 'static_headers', name],
+          message: 'can not be set: it belongs to the connection, and the adapter writes it itself',
+        }
       }
     }
   }

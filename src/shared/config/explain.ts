@@ -56,8 +56,12 @@ function describe(issue: Issue, value: unknown): string {
   if (issue.code === 'invalid_value') return oneOf(issue.values.map(String), value)
   if (issue.code === 'invalid_union') {
     const words = discriminatorWords(issue)
-    // Without words it is a field that takes a simple value or a section.
-    return words.length === 0 ? 'must be true, false or a section' : oneOf(words, value)
+    if (words.length > 0) return oneOf(words, value)
+    const kinds = issue.errors.map(([first]) =>
+      first?.code === 'invalid_type' ? first : undefined,
+    )
+    // What is not told by its type is a truth value, which takes several.
+    return `must be ${kinds.map((one) => (one === undefined ? 'true, false' : kind(one.expected))).join(' or ')}`
   }
   if (issue.code === 'invalid_key')
     return `is a key that ${issue.issues[0]?.message ?? 'is not allowed here'}`

@@ -12,7 +12,6 @@ export interface NotBuiltField {
 
 /** Everything that is accepted and not built. */
 export const NOT_BUILT: readonly NotBuiltField[] = [
-  { path: 'core.cors.*', unless: { path: 'core.cors.enabled', is: [false] } },
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },
   {
@@ -30,7 +29,6 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
   { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
   { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
-  { path: 'servers[].upstream.client_headers.required' },
   {
     path: 'servers[].upstream_ping.*',
     unless: { path: 'servers[].upstream_ping.enabled', is: [false] },

@@ -5,7 +5,12 @@ import { MAP_FIELDS } from './camel.ts'
 /** What stands in place of a secret. */
 export const REDACTED = '<redacted>'
 
-const SECRET_FIELDS: ReadonlySet<string> = new Set(['token', 'signing_secret', 'password'])
+const SECRET_FIELDS: ReadonlySet<string> = new Set([
+  'token',
+  'signing_secret',
+  'password',
+  'passphrase',
+])
 /** `scheme://user:password@` with either part possibly missing. */
 const CREDENTIALS = /([A-Za-z][A-Za-z0-9+.-]*:\/\/)[^/?#\s]*@/g
 /** Values of query parameters that are commonly keys. */

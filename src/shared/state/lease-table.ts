@@ -19,11 +19,19 @@ interface HeldStream {
   events: string[]
 }
 
+/** What is left in the bucket of a principal, as of a moment. */
+interface Bucket {
+  readonly level: number
+  readonly atMs: number
+}
+
 /** What a store holds in memory beside its tables. */
 export class LocalLeases {
   readonly calls = new Map<string, Map<string, CallLease>>()
   readonly streams = new Map<string, HeldStream>()
   readonly reinitialisations = new Map<string, { holder: string; expiresAtMs: number }>()
+  /** By principal. Those that are full again are as good as none. */
+  readonly buckets = new Map<string, Bucket>()
   maintainer: { holder: string; expiresAtMs: number } | undefined
   fence = 0
 

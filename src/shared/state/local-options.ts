@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 
 import type { Config } from '../config/config.ts'
 import type { LocalStoreOptions } from './open.ts'
-import type { StorePolicy } from './store.ts'
+import type { RequestRate, StorePolicy } from './store.ts'
 
 /** A call whose process stopped renewing its lease frees its slot after this. */
 export const CALL_LEASE_MS = 15_000
@@ -28,7 +28,7 @@ export function localStoreOptions(config: Config): LocalStoreOptions {
 }
 
 /** Limits and lifetimes, for a store of any kind. */
-export function storePolicy({ sessions, uploads, artifacts, storage }: Config): StorePolicy {
+export function storePolicy({ core, sessions, uploads, artifacts, storage }: Config): StorePolicy {
   return {
     maxActiveSessions: sessions.maxActive,
     idleTtlMs: milliseconds(sessions.idleTtlSeconds),
@@ -42,9 +42,18 @@ export function storePolicy({ sessions, uploads, artifacts, storage }: Config): 
     pendingGraceMs: Math.max(MIN_PENDING_GRACE_MS, storage.orphanSweeperGraceSeconds * 1_000),
     evictionPolicy: sessions.evictionPolicy,
     maxInFlightPerSession: sessions.maxInFlightPerSession,
+    requestRate: requestRateOf(core.rateLimit),
     callLeaseMs: CALL_LEASE_MS,
     streamLeaseMs: STREAM_LEASE_MS,
   }
+}
+
+function requestRateOf({
+  requestsPerMinute,
+  burst,
+}: Config['core']['rateLimit']): RequestRate | null {
+  if (requestsPerMinute === null) return null
+  return { perMinute: requestsPerMinute, burst: burst ?? requestsPerMinute }
 }
 
 function milliseconds(seconds: number | null): number | null {

@@ -146,6 +146,10 @@ export abstract class RequestStore implements StateStore {
     return this.perform('leaveCalls', [key, leaseId])
   }
 
+  takeRequests(principal: string, count: number): Promise<StoreValue<'takeRequests'>> {
+    return this.perform('takeRequests', [principal, count])
+  }
+
   keepAlive(sessions: Parameters<StateStore['keepAlive']>[0]): Promise<void> {
     return this.perform('keepAlive', [sessions])
   }

@@ -23,6 +23,7 @@ import {
   resignMaintainer,
   takeEvents,
 } from './local-leases.ts'
+import { takeRequests } from './local-buckets.ts'
 import { LocalLeases } from './lease-table.ts'
 import type { SessionKey } from './records.ts'
 import { RequestStore } from './request-store.ts'
@@ -91,6 +92,7 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   readArtifact,
   enterCalls,
   leaveCalls,
+  takeRequests,
   keepAlive,
   claimStream,
   renewStreams,

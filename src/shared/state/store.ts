@@ -16,6 +16,20 @@ import type {
   UploadRecord,
 } from './records.ts'
 
+/** A bucket that starts full, is emptied by requests and filled again at a steady pace. */
+export interface RequestRate {
+  readonly perMinute: number
+  /** How many it holds. */
+  readonly burst: number
+}
+
+/** What a bucket gave: some or all of what was asked for, or nothing and when to ask again. */
+export interface RequestsTaken {
+  readonly granted: number
+  /** Milliseconds until there is one; 0 when something was granted. */
+  readonly retryAfterMs: number
+}
+
 /** Limits and lifetimes that a store enforces. `null` means no limit. Sizes in bytes, times in milliseconds. */
 export interface StorePolicy {
   readonly maxActiveSessions: number | null
@@ -34,6 +48,8 @@ export interface StorePolicy {
   readonly evictionPolicy: 'lru_uploads_then_artifacts' | 'lru_artifacts_then_uploads'
   /** JSON-RPC requests under way in one session, over all replicas. */
   readonly maxInFlightPerSession: number | null
+  /** How many requests each principal may make; null for no limit. */
+  readonly requestRate: RequestRate | null
   /** A lease of calls that nobody renewed for this long ends: its process is gone. */
   readonly callLeaseMs: number
   /** A lease of a standalone stream that nobody renewed for this long may be taken by anybody. */
@@ -239,6 +255,11 @@ export interface StateStore {
   enterCalls(key: SessionKey, leaseId: string, count: number, spare: number): Promise<CallsEntered>
   /** Ends a lease of calls; unknown ones are ignored. */
   leaveCalls(key: SessionKey, leaseId: string): Promise<void>
+  /**
+   * Takes up to `count` requests out of the bucket of a principal, for good. Over any `T` minutes all that is given to one principal, to whomever, is at
+   * most `burst + perMinute * T`. Without a limit everything is granted.
+   */
+  takeRequests(principal: string, count: number): Promise<RequestsTaken>
   /**
    * What a process does regularly for the sessions that it works for: notes their use, keeps the named leases of calls, and the pending artifacts and
    * reservations that it has begun, from ending (a store of one process: all of the session's). A session that lost its slot is not revived, but what

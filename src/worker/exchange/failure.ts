@@ -1,14 +1,21 @@
 /** How a request that can't be served is answered. */
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { AdapterError } from '../../shared/errors.ts'
 import type { Exchange } from './exchange.ts'
 import type { Envelope, RequestId } from './json-rpc.ts'
 
-/** Answers with the error; what may succeed later says when to try again. */
-export function fail(exchange: Exchange, error: AdapterError, id: RequestId | null): void {
-  const retryAfter = error.status === 503 || error.status === 429 ? ['retry-after', '1'] : []
+/** Answers with the error; what may succeed later says when to try again, in seconds. */
+export function fail(
+  exchange: Exchange,
+  error: AdapterError,
+  id: RequestId | null,
+  retryAfterSeconds = 1,
+): void {
+  const isRetryable = error.status === 503 || error.status === 429
+  const retryAfter = isRetryable ? ['retry-after', String(retryAfterSeconds)] : []
   exchange.respond(
     error.status,
-    ['content-type', 'application/json', ...retryAfter],
+    ['content-type', 'application/json', ...DATA_HEADERS, ...retryAfter],
     error.toJsonRpc(id),
   )
 }

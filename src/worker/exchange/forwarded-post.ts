@@ -1,4 +1,5 @@
 /** One POST on its way upstream and back: picks how the answer is handed on, repeats it when the upstream session was lost, bounds its time. */
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
@@ -195,7 +196,7 @@ export class ForwardedPost implements AnswerListener {
     const retryAfter = error.status === 503 ? ['retry-after', '1'] : []
     exchange.respond(
       error.status,
-      ['content-type', 'application/json', ...retryAfter],
+      ['content-type', 'application/json', ...DATA_HEADERS, ...retryAfter],
       requestIds.length > 1
         ? `[${requestIds.map((id) => error.toJsonRpc(id)).join(',')}]`
         : error.toJsonRpc(first),

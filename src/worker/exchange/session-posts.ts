@@ -237,11 +237,12 @@ export class SessionPosts {
   }
 
   #baseUrl(exchange: Exchange): string {
-    const { publicBaseUrl } = this.#options.config.core
+    const { publicBaseUrl, tls } = this.#options.config.core
+    const scheme = tls.certFile === null ? 'http' : 'https'
     if (publicBaseUrl !== null) return publicBaseUrl
     // The primary let only acceptable Host names through.
     const host = headerValue(exchange.request.headers, 'host')
-    return host === undefined || host === '' ? this.#options.fallbackBaseUrl : `http://${host}`
+    return host === undefined || host === '' ? this.#options.fallbackBaseUrl : `${scheme}://${host}`
   }
 }
 

@@ -2,6 +2,7 @@
 import { close } from 'node:fs'
 
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { FileStore, OpenItemFd } from '../../shared/files/file-store.ts'
 import { UnsafePathError } from '../../shared/files/layout.ts'
@@ -38,7 +39,7 @@ interface Target {
   readonly query: URLSearchParams
 }
 
-const JSON_HEADERS = ['content-type', 'application/json', 'cache-control', 'no-store'] as const
+const JSON_HEADERS = ['content-type', 'application/json', ...DATA_HEADERS] as const
 
 /** See the file comment. */
 export class DownloadEndpoint {
@@ -157,6 +158,12 @@ function answer(exchange: Exchange, record: ArtifactRecord, file: OpenItemFd): v
     'private, no-cache',
     'accept-ranges',
     'bytes',
+    'x-content-type-options',
+    'nosniff',
+    'content-security-policy',
+    "default-src 'none'; frame-ancestors 'none'; sandbox",
+    'referrer-policy',
+    'no-referrer',
   ]
   const ifNoneMatch = headerValue(headers, 'if-none-match')
   const ifModifiedSince = headerValue(headers, 'if-modified-since')
@@ -194,12 +201,6 @@ function contentHeaders(record: ArtifactRecord): HeaderList {
     isMediaType ? record.mimeType : 'application/octet-stream',
     'content-disposition',
     contentDisposition(record.filename),
-    'x-content-type-options',
-    'nosniff',
-    'content-security-policy',
-    "default-src 'none'; sandbox",
-    'referrer-policy',
-    'no-referrer',
   ]
 }
 

@@ -1,5 +1,6 @@
 /** `<upload_path>/<server_id>?mcp_upload_…`: files from clients into a session. `POST` takes a form, `PUT` one bare file, `GET` shows a form to a person. */
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
+import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { UploadGrant, UrlSigner } from '../../shared/signing.ts'
 import type { SessionKey, UploadRecord } from '../../shared/state/records.ts'
@@ -35,14 +36,7 @@ const IDLE_TIMEOUT_MS = 60_000
 const MAX_DURATION_MS = 3_600_000
 /** Uploads that one worker receives at once: each may hold about 1 MiB. */
 const MAX_CONCURRENT = 512
-const JSON_HEADERS = [
-  'content-type',
-  'application/json',
-  'cache-control',
-  'no-store',
-  'x-content-type-options',
-  'nosniff',
-] as const
+const JSON_HEADERS = ['content-type', 'application/json', ...DATA_HEADERS] as const
 
 /** See the file comment. */
 export class UploadEndpoint {

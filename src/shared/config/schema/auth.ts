@@ -1,4 +1,4 @@
-/** `core.auth` and `core.cors`: who may talk to the adapter. */
+/** `core.auth`: who may talk to the adapter. */
 
 import { z } from 'zod'
 
@@ -8,6 +8,7 @@ import {
   headerName,
   httpUrl,
   integer,
+  keyRing,
   positive,
   section,
   text,
@@ -100,31 +101,10 @@ export const authSchema = section({
   signed_upload_ttl_seconds: positive()
     .default(120)
     .describe('Seconds for which a signed upload URL can be used.'),
-  signing_secret: z
-    .string()
-    .refine(
-      (secret) => secret.trim() !== '',
-      'must not be blank; leave it out to sign with the token',
-    )
+  signing_secret: keyRing()
     .nullable()
     .default(null)
-    .describe('The key that signs upload and download URLs; null signs with the token. Secret.'),
-})
-
-/** `core.cors`. */
-export const corsSchema = section({
-  enabled: bool().default(false).describe('Answer browsers on other origins.'),
-  allowed_origins: z
-    .array(text())
-    .default([])
-    .describe('Origins a browser may call from, such as `https://app.example.com`; `*` for any.'),
-  allowed_methods: z
-    .array(text())
-    .default(['POST', 'GET', 'OPTIONS'])
-    .describe('HTTP methods a browser may use.'),
-  allowed_headers: z
-    .array(text())
-    .default(['*'])
-    .describe('Request headers a browser may send; `*` for any.'),
-  allow_credentials: bool().default(false).describe('Allow browsers to send credentials.'),
+    .describe(
+      'The key that signs upload and download URLs, or a list of keys: the first signs, all are accepted, so that a key can be replaced while URLs are out; null signs with the token. Secret.',
+    ),
 })

@@ -2,8 +2,9 @@
 
 import { z } from 'zod'
 
-import { authSchema, corsSchema } from './auth.ts'
+import { authSchema } from './auth.ts'
 import { codeModeSchema } from './code-mode.ts'
+import { corsSchema } from './cors.ts'
 import {
   bool,
   byteSize,
@@ -11,10 +12,13 @@ import {
   httpPath,
   integer,
   isHttpUrl,
+  origin,
   positive,
   section,
   text,
 } from './fields.ts'
+import { rateLimitSchema } from './rate-limit.ts'
+import { tlsSchema } from './tls.ts'
 import {
   toolDefinitionPinningSchema,
   toolDescriptionPolicySchema,
@@ -25,7 +29,6 @@ import {
 /** The log levels, from most to least talkative. */
 export const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
 
-const ORIGIN = /^(?:\*|null|[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#\s@]+)$/
 const HOST = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?$/
 
 /** `core.defaults`. */
@@ -105,13 +108,7 @@ export const coreSchema = section({
     .default([])
     .describe('Further names that the Host header of a request may have.'),
   allowed_origins: z
-    .array(
-      z
-        .string()
-        .trim()
-        .toLowerCase()
-        .regex(ORIGIN, 'must be an origin such as https://app.example.com, without a path'),
-    )
+    .array(origin())
     .default([])
     .describe('Origins from which a browser may send MCP requests.'),
   allow_artifacts_download: bool()
@@ -145,6 +142,8 @@ export const coreSchema = section({
   upstream_ping: upstreamPingSchema.prefault({}).describe('Health probes of upstreams.'),
   auth: authSchema.prefault({}).describe('Authentication of clients.'),
   cors: corsSchema.prefault({}).describe('Cross-origin requests of browsers.'),
+  rate_limit: rateLimitSchema.prefault({}).describe('How many requests each principal may make.'),
+  tls: tlsSchema.prefault({}).describe('TLS on the listener.'),
   defaults: defaultsSchema.prefault({}).describe('Defaults of tool calls on every server.'),
 })
 

@@ -13,6 +13,7 @@ const HEADER_VALUE = /^(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x
 const PATH = /^(?:\/[A-Za-z0-9._~@+-]+)+$/
 /** The host may be an IPv6 address in brackets. */
 const HOST_AND_PORT = /^(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@[\]]+):\d{1,5}$/
+const ORIGIN = /^(?:\*|null|[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#\s@]+)$/
 const URI_SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/$/
 
 /** The header that carries the adapter's own token unless another is configured. */
@@ -93,6 +94,23 @@ export function blankIsNull() {
 /** One of a fixed set of words. */
 export function choice<const Words extends readonly [string, ...string[]]>(words: Words) {
   return z.enum(words)
+}
+
+/** Keys, the first of which is in use while all are accepted: one as text, or a list. Always a list when read. */
+export function keyRing() {
+  const key = z.string().refine((secret) => secret.trim() !== '', 'must not be blank')
+  return z
+    .union([key, z.array(key).min(1)])
+    .transform((keys): readonly string[] => (typeof keys === 'string' ? [keys] : keys))
+}
+
+/** The origin of a page, as browsers send it; `*` for any. */
+export function origin() {
+  return z
+    .string()
+    .trim()
+    .toLowerCase()
+    .regex(ORIGIN, 'must be an origin such as https://app.example.com, without a path')
 }
 
 /** An HTTP header name. */

@@ -29,11 +29,13 @@ const clientHeadersSchema = section({
   required: z
     .array(headerName())
     .default([])
-    .describe('Headers a client must send; a request without one is refused.'),
+    .describe('Headers every MCP request of a client must have; one without is answered 400.'),
   passthrough: z
     .array(headerName())
     .default([])
-    .describe('Headers of the client that are forwarded upstream. No others are.'),
+    .describe(
+      'Headers of the client that are forwarded upstream, besides those of MCP and of W3C trace context. No others are, and never the token of the adapter, cookies, or what belongs to one connection.',
+    ),
 })
 
 const upstreamSchema = section({

@@ -111,6 +111,11 @@ export class RedisContext {
     return runText(this.client, script, keys, [this.#clock(), ...args])
   }
 
+  /** Runs a script on the bucket of a principal. */
+  onBucket(script: Script, name: string, ...args: readonly ScriptArgument[]): Promise<unknown> {
+    return runText(this.client, script, [this.keys.bucket(name)], [this.#clock(), ...args])
+  }
+
   /** Channel and message for a script that publishes that a session changed. */
   invalidation(key: SessionKey, audience: Audience): readonly [channel: string, message: string] {
     const origin = audience === 'others' ? this.origin : ''

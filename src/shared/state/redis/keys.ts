@@ -5,6 +5,8 @@
  * uploads, artifacts and pending artifacts by use, `:r` `:rt` reservations and their times, `:o` who began what is under way, `:n` nonces, `:c` `:cn`
  * leases of calls, `:e` kept events.
  *
+ * Of a principal, `<key base>:{r:<hash>}`: what is left of its requests, and when.
+ *
  * Of all, after `<key base>:{g}`: `:active` sessions that hold a slot by use, `:due` when a session is to be looked at, `:shares` what each session
  * adds to `:totals`, `:claims` `:claim-times` bytes that are about to be added, `:streams` `:stream-ends` `:stream-holders` leases of standalone
  * streams, `:maintainer` and `:fence`; by `replica-watch.ts`, `:replicas` who is there and when each said so, `:mark` what is lost with the data.
@@ -52,6 +54,11 @@ export class RedisKeys {
   allOfSession(name: string): readonly string[] {
     const hash = this.session(name)
     return OF_SESSION.map((suffix) => hash + suffix)
+  }
+
+  /** The bucket of a principal, whose name is hashed. */
+  bucket(name: string): string {
+    return `${this.#keyBase}:{r:${name}}`
   }
 
   /** A glob pattern for all keys of all sessions. */

@@ -13,6 +13,7 @@ import {
   readArtifact,
   touchPending,
 } from './artifacts.ts'
+import { takeRequests } from './buckets.ts'
 import { enterCalls, keepAlive, leaveCalls } from './calls.ts'
 import { clear } from './clear.ts'
 import { RedisContext } from './context.ts'
@@ -73,6 +74,7 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   readArtifact,
   enterCalls,
   leaveCalls,
+  takeRequests,
   keepAlive,
   claimStream,
   renewStreams,
