@@ -199,7 +199,7 @@ t.test('the helper describes its output completely and takes no arguments', (t) 
 })
 
 t.test('disabled tools are hidden by exact name and by whole-name pattern', (t) => {
-  const { config, server } = configWith({ disabled_tools: ['a.c', 'x[', 'del_.*'] })
+  const { config, server } = configWith({ disabled_tools: ['a.c', 'x\\[', 'del_.*'] })
   const names = ['a.c', 'abc', 'abcd', 'x[', 'del_all', 'undel_all']
   const result = { tools: names.map((name) => ({ name })) }
   const shaped = shapeToolList(result, server, config, { addHelper: true })
