@@ -2,6 +2,7 @@
 import type { Test } from 'tap'
 
 import { callTests } from './calls.contract.ts'
+import { catalogueTests } from './catalogue.contract.ts'
 import type { ContractOpener } from './contract-subject.ts'
 import { artifactTests, uploadTests } from './file.contract.ts'
 import { maintainerTests } from './maintainer.contract.ts'
@@ -22,4 +23,5 @@ export function stateStoreContract(t: Test, open: ContractOpener): void {
   callTests(t, open)
   streamTests(t, open)
   maintainerTests(t, open)
+  catalogueTests(t, open)
 }

@@ -14,6 +14,7 @@ import {
   touchPending,
 } from './artifacts.ts'
 import { enterCalls, keepAlive, leaveCalls } from './calls.ts'
+import { noteDrift, pinCatalogue } from './catalogue.ts'
 import { clear } from './clear.ts'
 import { RedisContext } from './context.ts'
 import type { RedisStoreOptions } from './context.ts'
@@ -59,6 +60,8 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   replaceUpstreamSession,
   claimReinitialisation,
   endReinitialisation,
+  pinCatalogue,
+  noteDrift,
   closeSession,
   reserveBytes,
   releaseBytes,
