@@ -110,6 +110,7 @@ export class WorkerRuntime {
         registry: this.#registry,
         handshake: this.#handshake,
         streams: this.#streams,
+        log,
         fallbackBaseUrl: options.fallbackBaseUrl,
       }),
     }))

@@ -6,10 +6,14 @@ import {
   mergeResourceList,
   mergeTemplateList,
   shapeInitialize,
-  shapeToolList,
+  shapeTools,
 } from '../../src/worker/catalogue/shape.ts'
 import { helperToolName } from '../../src/worker/catalogue/offered.ts'
 import { configOf, type ServerOverrides } from './adapters-fixture.ts'
+
+function shapeToolList(...given: Parameters<typeof shapeTools>): JsonObject {
+  return shapeTools(...given).result
+}
 
 const CONSUMER = { type: 'upload_consumer', tools: ['send'], file_path_argument: 'file' }
 const PRODUCER = { type: 'artifact_producer', tools: ['make'] }

@@ -143,6 +143,7 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
     registry,
     handshake,
     streams,
+    log: logger,
     fallbackBaseUrl: 'http://127.0.0.1',
   })
   const front = createServer((request, response) => {

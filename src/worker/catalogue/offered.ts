@@ -30,6 +30,12 @@ export function isDisabledTool(server: ServerConfig, toolName: string): boolean 
   return patterns.some((pattern) => pattern.matchesWhole(toolName))
 }
 
+/** True for a tool that clients can have from the upstream: not disabled, and not in the place of the helper. */
+export function isUpstreamTool(server: ServerConfig, config: Config, toolName: string): boolean {
+  if (isDisabledTool(server, toolName)) return false
+  return toolName !== helperToolName(server.id) || !offersHelper(server, config)
+}
+
 /** Name of the tool that hands out upload URLs for a server. */
 export function helperToolName(serverId: string): string {
   const prefix = serverId.replace(/\W+/g, '_').replace(/^_+|_+$/g, '')

@@ -121,7 +121,7 @@ export class SseSink implements AnswerSink {
     const data = place && event.subarray(place.start, place.end)
     const found = data && known?.find([data])
     const taken = found && this.#take(found.idKey)
-    if (place && found && taken?.known === known) {
+    if (place && found && taken?.known === known && (await isAdmitted(taken, found.memo))) {
       return withPlainData(event, place, found.rewritten())
     }
     const message = messageOf(event)
@@ -130,9 +130,12 @@ export class SseSink implements AnswerSink {
     const rewrite = taken ?? this.#take(idKey(id))
     if (rewrite === undefined) return event
     try {
-      const rewritten = await rewrite.rewrite(message)
+      const rewritten = await rewrite.rewrite(message, (kept, memo) => {
+        if (data) {
+          rewrite.known?.note(new Uint8Array(data), kept, { memo, isSame: kept === message })
+        }
+      })
       if (rewritten === message) return event
-      if (data) rewrite.known?.note(new Uint8Array(data), rewritten)
       return withEventData(event, JSON.stringify(rewritten))
     } catch (error) {
       // This answer failed; the rest of the stream did not.
@@ -140,4 +143,8 @@ export class SseSink implements AnswerSink {
       return withEventData(event, toAdapterError(error).toJsonRpc(itsId))
     }
   }
+}
+
+async function isAdmitted(rewrite: PendingRewrite | undefined, memo: unknown): Promise<boolean> {
+  return rewrite?.admits === undefined || rewrite.admits(memo)
 }
