@@ -134,6 +134,18 @@ t.test('a restarted server is not taken for the end of everybody', async (t) => 
   await eventually('a crash is noticed again', () => one.lost.includes('zed'), LEASE_BOUND_MS)
 })
 
+t.test('a server that is paused for long is not taken for the end of everybody', async (t) => {
+  const redis = await startRedis(t)
+  const replicas = ['one', 'two', 'three'].map((id) => watched(t, id, connectionTo(redis.port)))
+  await Promise.all(replicas.map((replica) => know(replica, ['one', 'three', 'two'])))
+  process.kill(redis.pid, 'SIGSTOP')
+  await new Promise((resolve) => setTimeout(resolve, 5_000)) // longer than the lease
+  process.kill(redis.pid, 'SIGCONT')
+  await new Promise((resolve) => setTimeout(resolve, 4_500)) // and until lateness counts again
+  for (const { lost } of replicas) t.strictSame(lost, [])
+  await Promise.all(replicas.map((replica) => know(replica, ['one', 'three', 'two'])))
+})
+
 t.test(
   'a connection for messages that breaks, or goes silent, is replaced, and said so',
   async (t) => {

@@ -1,10 +1,10 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { FileRef, SessionRecord } from '../../src/shared/state/records.ts'
 import type { SqlStore } from '../../src/shared/state/sql-store.ts'
 import type { ArtifactId } from '../../src/shared/state/store.ts'
+import { openMemoryStore } from '../support/memory-store.ts'
 import {
   finalOf,
   newArtifact,
@@ -30,27 +30,19 @@ class Model {
   nowMs = 1_000_000
 
   constructor() {
-    this.store = openLocalStore(
-      {
-        type: 'memory',
-        path: '',
-        walEnabled: true,
-        snapshotPath: null,
-        snapshotIntervalMs: 60_000,
-        refreshOnStartup: false,
-        policy: policyWith({
-          maxActiveSessions: MAX_ACTIVE,
-          idleTtlMs: 1_000,
-          tombstoneTtlMs: 1_000,
-          maxSessionBytes: MAX_SESSION_BYTES,
-          maxTotalBytes: MAX_TOTAL_BYTES,
-          maxArtifactsPerSession: MAX_ARTIFACTS,
-          uploadTtlMs: 700,
-          artifactTtlMs: 600,
-          pendingGraceMs: 500,
-        }),
-      },
-      { clock: () => this.nowMs },
+    this.store = openMemoryStore(
+      policyWith({
+        maxActiveSessions: MAX_ACTIVE,
+        idleTtlMs: 1_000,
+        tombstoneTtlMs: 1_000,
+        maxSessionBytes: MAX_SESSION_BYTES,
+        maxTotalBytes: MAX_TOTAL_BYTES,
+        maxArtifactsPerSession: MAX_ARTIFACTS,
+        uploadTtlMs: 700,
+        artifactTtlMs: 600,
+        pendingGraceMs: 500,
+      }),
+      () => this.nowMs,
     )
   }
 

@@ -9,9 +9,8 @@ import { parseConfig } from '../../src/shared/config/load.ts'
 import { FileStore } from '../../src/shared/files/file-store.ts'
 import { mintSessionId, mintUploadId } from '../../src/shared/ids.ts'
 import { UrlSigner } from '../../src/shared/signing.ts'
-import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { FileRef, JsonObject, SessionKey } from '../../src/shared/state/records.ts'
-import type { StateStore, StorePolicy } from '../../src/shared/state/store.ts'
+import type { StorePolicy } from '../../src/shared/state/store.ts'
 import type {
   AdapterServices,
   CallContext,
@@ -20,6 +19,8 @@ import type {
 import { isJsonObject } from '../../src/worker/adapters/dot-path.ts'
 import { prepareToolCall } from '../../src/worker/adapters/tool-calls.ts'
 import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
+import { openMemoryStore } from '../support/memory-store.ts'
+import { POLICY } from './files-fixture.ts'
 
 /** Fields of the server, in the spelling of the configuration file. */
 export type ServerOverrides = { readonly upstream?: object; readonly [field: string]: unknown }
@@ -75,23 +76,6 @@ export interface FixtureOptions {
   readonly workspace?: boolean
 }
 
-const POLICY: StorePolicy = {
-  maxActiveSessions: null,
-  idleTtlMs: null,
-  allowRevival: true,
-  tombstoneTtlMs: 60_000,
-  maxSessionBytes: null,
-  maxTotalBytes: null,
-  maxArtifactsPerSession: null,
-  uploadTtlMs: null,
-  artifactTtlMs: null,
-  pendingGraceMs: 60_000,
-  evictionPolicy: 'lru_uploads_then_artifacts',
-  maxInFlightPerSession: null,
-  callLeaseMs: 15_000,
-  streamLeaseMs: 3_000,
-}
-
 /** Opens everything; closed and removed when the test ends. */
 export async function openFixture(
   t: { teardown(end: () => Promise<void>): void },
@@ -110,7 +94,7 @@ export async function openFixture(
     rest: { ...options.rest, storage: { root, ...options.storage } },
   })
   let skewMs = 0
-  const store = openTestStore({ ...POLICY, ...options.policy }, () => Date.now() + skewMs)
+  const store = openMemoryStore({ ...POLICY, ...options.policy }, () => Date.now() + skewMs)
   const digests = openDigestPool()
   const files = new FileStore({ root, atomicWrites: false })
   const signer = new UrlSigner({ secrets: ['a secret of the tests'] })
@@ -252,21 +236,6 @@ async function openContext(services: AdapterServices): Promise<CallContext> {
     upstreamHas: { tools: true, resources: false },
   })
   return { services, server, key, baseUrl: 'https://mcp.example.com' }
-}
-
-function openTestStore(policy: StorePolicy, clock: () => number): StateStore {
-  return openLocalStore(
-    {
-      type: 'memory',
-      path: '',
-      walEnabled: false,
-      snapshotPath: null,
-      snapshotIntervalMs: 60_000,
-      refreshOnStartup: false,
-      policy,
-    },
-    { clock },
-  )
 }
 
 async function upload(

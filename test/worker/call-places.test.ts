@@ -3,10 +3,10 @@ import t from 'tap'
 import type { Test } from 'tap'
 
 import { CALL_LEASE_MS } from '../../src/shared/state/local-options.ts'
-import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { SessionRecord } from '../../src/shared/state/records.ts'
 import type { StateStore } from '../../src/shared/state/store.ts'
 import { CallPlaces } from '../../src/worker/session/call-places.ts'
+import { openMemoryStore } from '../support/memory-store.ts'
 import { opened, policyWith } from '../contract/store-fixtures.ts'
 import { eventually } from '../support/eventually.ts'
 
@@ -22,17 +22,9 @@ interface Stage {
 
 async function stage(t: Test, limit: number): Promise<Stage> {
   let nowMs = 1_000_000
-  const store = openLocalStore(
-    {
-      type: 'memory',
-      path: '',
-      walEnabled: false,
-      snapshotPath: null,
-      snapshotIntervalMs: 60_000,
-      refreshOnStartup: false,
-      policy: policyWith({ maxInFlightPerSession: limit, callLeaseMs: CALL_LEASE_MS }),
-    },
-    { clock: () => nowMs },
+  const store = openMemoryStore(
+    policyWith({ maxInFlightPerSession: limit, callLeaseMs: CALL_LEASE_MS }),
+    () => nowMs,
   )
   t.teardown(() => store.close())
   let questions = 0

@@ -9,7 +9,8 @@ import t from 'tap'
 
 import { mintArtifactId, mintSessionId, type ArtifactId } from '../../src/shared/ids.ts'
 import { contentDisposition } from '../../src/worker/files/download-endpoint.ts'
-import { eventually, startRig, tempRoot, type Rig } from './files-fixture.ts'
+import { eventually } from '../support/eventually.ts'
+import { startRig, tempRoot, type Rig } from './files-fixture.ts'
 
 const CONTENT = '0123456789'
 const MODIFIED = new Date('2024-05-06T07:08:09.500Z')
@@ -247,6 +248,6 @@ t.test('no descriptor is left open, whatever the answer', async (t) => {
     await get(rig, file.signed(), {}, 'HEAD')
     await get(rig, file.signed())
   }
-  await eventually(() => count() <= before + 1, 'descriptors are closed')
+  await eventually('descriptors are closed', () => count() <= before + 1)
   t.pass()
 })

@@ -12,7 +12,6 @@ import { FileStore } from '../../src/shared/files/file-store.ts'
 import { mintSessionId } from '../../src/shared/ids.ts'
 import { mintNonce, UrlSigner } from '../../src/shared/signing.ts'
 import type { SessionKey, SessionRecord } from '../../src/shared/state/records.ts'
-import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { StateStore, StorePolicy } from '../../src/shared/state/store.ts'
 import type { BodyListener, Exchange, RequestHead } from '../../src/worker/exchange/exchange.ts'
 import { openDigestPool, type DigestPool } from '../../src/worker/files/digest-pool.ts'
@@ -22,6 +21,7 @@ import {
   type UploadOutcome,
   type UploadServices,
 } from '../../src/worker/files/upload-endpoint.ts'
+import { openMemoryStore } from '../support/memory-store.ts'
 
 export const POLICY: StorePolicy = {
   maxActiveSessions: null,
@@ -46,18 +46,7 @@ export function openTestStore(
   policy: Partial<StorePolicy> = {},
   clock: () => number = Date.now,
 ): StateStore {
-  const store = openLocalStore(
-    {
-      type: 'memory',
-      path: '',
-      walEnabled: false,
-      snapshotPath: null,
-      snapshotIntervalMs: 60_000,
-      refreshOnStartup: false,
-      policy: { ...POLICY, ...policy },
-    },
-    { clock },
-  )
+  const store = openMemoryStore({ ...POLICY, ...policy }, clock)
   t.teardown(() => store.close())
   return store
 }
@@ -88,19 +77,6 @@ export async function tree(root: string): Promise<string[]> {
     .filter((entry) => !entry.isDirectory())
     .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
     .toSorted()
-}
-
-/** Waits until a condition holds; fails the test after `limitMs`. */
-export async function eventually(
-  condition: () => Promise<boolean> | boolean,
-  what: string,
-  limitMs = 10_000,
-): Promise<void> {
-  const deadline = Date.now() + limitMs
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`it did not happen in ${limitMs} ms: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
 }
 
 export interface Rig {

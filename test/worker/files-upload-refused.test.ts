@@ -9,14 +9,8 @@ import t from 'tap'
 
 import { StoreUnavailableError } from '../../src/shared/errors.ts'
 import { mintSessionId } from '../../src/shared/ids.ts'
-import {
-  eventually,
-  openTestStore,
-  sessionRecord,
-  startRig,
-  tempRoot,
-  tree,
-} from './files-fixture.ts'
+import { eventually } from '../support/eventually.ts'
+import { openTestStore, sessionRecord, startRig, tempRoot, tree } from './files-fixture.ts'
 import {
   assertUntouched,
   chunk,
@@ -101,15 +95,15 @@ t.test('a client that leaves in the middle leaves nothing behind', async (t) => 
   const socket = await dial(rig, target, CHUNKED)
   const start = filePart('a.txt', 'x'.repeat(500_000)).slice(0, -2)
   socket.write(chunk(start))
-  await eventually(async () => (await tree(rig.files.root)).length === 1, 'the file is begun')
+  await eventually('the file is begun', async () => (await tree(rig.files.root)).length === 1)
   t.match((await tree(rig.files.root))[0], /\/\.[\w-]{16}\.part$/, 'under a temporary name')
   await eventually(
-    async () => (await rig.store.inventory()).reservedBytes >= 400_000,
     'its bytes are reserved',
+    async () => (await rig.store.inventory()).reservedBytes >= 400_000,
   )
   t.same(rig.uploads.activeSessions(), [{ serverId: 'srv', sessionId: rig.key.sessionId }])
   socket.destroy()
-  await eventually(() => rig.uploads.activeSessions().length === 0, 'the upload is given up')
+  await eventually('the upload is given up', () => rig.uploads.activeSessions().length === 0)
   t.same(rig.outcomes, [], 'that is no failure of ours')
   await assertUntouched(t, rig, target)
 })
@@ -120,7 +114,7 @@ t.test('slow uploads do not hold up others', async (t) => {
     Array.from({ length: 30 }, () => dial(rig, rig.uploadTarget(), CHUNKED)),
   )
   for (const socket of stalled) socket.write(chunk(filePart('slow.txt', 'begun').slice(0, -2)))
-  await eventually(async () => (await tree(rig.files.root)).length === 30, 'all have begun')
+  await eventually('all have begun', async () => (await tree(rig.files.root)).length === 30)
   const quick = await send(rig, rig.uploadTarget(), { method: 'PUT', body: 'quick' })
   t.equal(quick.status, 200)
   const answers = stalled.map((socket) => once(socket, 'data'))
@@ -198,7 +192,7 @@ t.test('of two uploads through one URL at once, one is kept', async (t) => {
   const first = await dial(rig, target, CHUNKED)
   const second = await dial(rig, target, CHUNKED)
   for (const socket of [first, second]) socket.write(chunk(filePart('a.txt', 'x').slice(0, -2)))
-  await eventually(async () => (await tree(rig.files.root)).length === 2, 'both have begun')
+  await eventually('both have begun', async () => (await tree(rig.files.root)).length === 2)
   const answers = [first, second].map((socket) => once(socket, 'data'))
   for (const socket of [first, second]) socket.write(`${chunk('\r\n--B--\r\n')}0\r\n\r\n`)
   const statuses = (await Promise.all(answers)).map(([data]) => String(data).slice(9, 12))
@@ -265,7 +259,7 @@ t.test('a session that ends during an upload takes it along', async (t) => {
   const rig = await startRig(t)
   const socket = await dial(rig, rig.uploadTarget(), CHUNKED)
   socket.write(chunk(filePart('a.txt', 'x').slice(0, -2)))
-  await eventually(async () => (await tree(rig.files.root)).length === 1, 'the file is begun')
+  await eventually('the file is begun', async () => (await tree(rig.files.root)).length === 1)
   await rig.store.closeSession(rig.key)
   const answer = once(socket, 'data')
   socket.write(`${chunk('\r\n--B--\r\n')}0\r\n\r\n`)

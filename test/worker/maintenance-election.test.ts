@@ -12,9 +12,10 @@ import { parseUploadId } from '../../src/shared/ids.ts'
 import { FileLock } from '../../src/worker/maintenance/file-lock.ts'
 import { LeasedLock } from '../../src/worker/maintenance/maintenance-lock.ts'
 import { StoreLock } from '../../src/worker/maintenance/store-lock.ts'
+import { eventually } from '../support/eventually.ts'
 import { newKeyBase, openRedisStore } from '../contract/redis-subject.ts'
 import { startRedis } from '../support/redis.ts'
-import { eventually, POLICY, sessionRecord, tempRoot } from './files-fixture.ts'
+import { POLICY, sessionRecord, tempRoot } from './files-fixture.ts'
 import { MINUTE, place, uploadRecord, uploadRef } from './maintenance-fixture.ts'
 
 const PAUSED = fileURLToPath(new URL('./maintenance-paused.js', import.meta.url))
@@ -43,11 +44,11 @@ for (const lockMode of ['redis', 'file']) {
             })
           : new StoreLock(store, 'other', LEASE_MS),
       )
-      await eventually(() => child.output().includes('elected\n'), 'the other is elected')
+      await eventually('the other is elected', () => child.output().includes('elected\n'))
       t.equal(await lock.hold(), undefined, 'there is one already')
-      await eventually(() => child.output().includes('removed\n'), 'it is in the middle of its run')
+      await eventually('it is in the middle of its run', () => child.output().includes('removed\n'))
       child.process.kill('SIGSTOP')
-      await eventually(async () => (await lock.hold()) !== undefined, 'this one takes over')
+      await eventually('this one takes over', async () => (await lock.hold()) !== undefined)
       // As a reconciliation does: what is left gets records again.
       const left = await readdir(join(files.sessionDir(session), 'uploads'))
       t.equal(left.length, 4)
@@ -55,7 +56,7 @@ for (const lockMode of ['redis', 'file']) {
       await store.adopt(session, records, [])
       child.process.stdin?.write('go on\n')
       child.process.kill('SIGCONT')
-      await eventually(() => child.output().includes('"removals"'), 'it ends its run')
+      await eventually('it ends its run', () => child.output().includes('"removals"'))
       t.match(JSON.parse(child.output().split('\n').at(-2) ?? ''), {
         endedEarly: true,
         removals: 2,

@@ -13,9 +13,10 @@ import {
   type LockKeeper,
 } from '../../src/worker/maintenance/maintenance-lock.ts'
 import { StoreLock } from '../../src/worker/maintenance/store-lock.ts'
+import { eventually } from '../support/eventually.ts'
 import { openRedisStore } from '../contract/redis-subject.ts'
 import { startRedis } from '../support/redis.ts'
-import { eventually, openTestStore, POLICY, tempRoot } from './files-fixture.ts'
+import { openTestStore, POLICY, tempRoot } from './files-fixture.ts'
 
 const LEASE_MS = 500
 /** For what must not depend on how fast the machine is. */
@@ -79,7 +80,7 @@ for (const [name, openKeeper] of Object.entries(KEEPERS)) {
       const tenure = await gone.hold()
       // The clocks of the two differ, and neither is asked.
       t.equal(await next.hold(), undefined)
-      await eventually(async () => (await next.hold()) !== undefined, 'the next one takes over')
+      await eventually('the next one takes over', async () => (await next.hold()) !== undefined)
       t.ok(performance.now() - startedAtMs >= LEASE_MS)
       t.equal(tenure?.holds, false, 'the first knows by itself')
       t.equal(await tenure?.renew(), false)
@@ -94,7 +95,7 @@ for (const [name, openKeeper] of Object.entries(KEEPERS)) {
       clock.advance(LEASE_MS)
       t.equal(before?.holds, false, 'before it asked anybody')
       let after = await lock.hold()
-      await eventually(async () => (after ??= await lock.hold()) !== undefined, 'it is elected')
+      await eventually('it is elected', async () => (after ??= await lock.hold()) !== undefined)
       t.not(after, before)
       t.equal(after?.holds, true)
       t.equal(before?.holds, false)
@@ -152,7 +153,7 @@ for (const [name, openKeeper] of Object.entries(KEEPERS)) {
       lock.forget()
       t.equal(await asked, undefined)
       let tenure = await lock.hold()
-      await eventually(async () => (tenure ??= await lock.hold()) !== undefined, 'it is elected')
+      await eventually('it is elected', async () => (tenure ??= await lock.hold()) !== undefined)
       lock.forget()
       t.equal(tenure?.holds, false)
       await lock.release()

@@ -8,7 +8,8 @@ import { KeepAlive, type KeepAliveOptions } from '../../src/worker/maintenance/k
 import { Maintainer, type MaintainerOptions } from '../../src/worker/maintenance/maintainer.ts'
 import { LeasedLock, NoLock } from '../../src/worker/maintenance/maintenance-lock.ts'
 import { StoreLock } from '../../src/worker/maintenance/store-lock.ts'
-import { eventually, sessionRecord } from './files-fixture.ts'
+import { eventually } from '../support/eventually.ts'
+import { sessionRecord } from './files-fixture.ts'
 import { startRig, type Rig } from './maintenance-fixture.ts'
 
 const RENEW_MS = 10
@@ -58,10 +59,10 @@ t.test('runs go on after a failure, and end with stop', async (t) => {
   await maintainer.start()
   await maintainer.start()
   t.equal(runs, 0, 'the first run comes an interval later')
-  await eventually(() => errors.length >= 2, 'failed runs are reported')
+  await eventually('failed runs are reported', () => errors.length >= 2)
   t.equal(maintainer.lastReport, undefined)
   isDown = false
-  await eventually(() => maintainer.lastReport !== undefined, 'it recovers by itself')
+  await eventually('it recovers by itself', () => maintainer.lastReport !== undefined)
   await maintainer.stop()
   const before = runs
   await maintainer.start()
@@ -86,7 +87,7 @@ t.test('a lock that can not be asked for is asked for again', async (t) => {
     onElected: async (_tenure, isFirstAnswer) => void elections.push(isFirstAnswer),
   })
   await maintainer.start()
-  await eventually(() => maintainer.lastReport !== undefined, 'it runs')
+  await eventually('it runs', () => maintainer.lastReport !== undefined)
   t.equal(errors.length, 3)
   t.same(elections, [true], 'nobody else was the maintainer when it first could ask')
   t.equal(maintainer.isElected, true)
@@ -108,11 +109,11 @@ t.test(
     const first = await start('first')
     t.same(elected, ['first true'], 'what is done then is done when start resolves')
     const second = await start('second')
-    await eventually(() => first.lastReport !== undefined, 'the first runs')
+    await eventually('the first runs', () => first.lastReport !== undefined)
     t.same([first.isElected, second.isElected], [true, false])
     t.equal(second.lastReport, undefined)
     await first.stop()
-    await eventually(() => second.lastReport !== undefined, 'the second runs')
+    await eventually('the second runs', () => second.lastReport !== undefined)
     t.same(elected, ['first true', 'second false'])
   },
 )
@@ -138,7 +139,7 @@ t.test('who becomes the maintainer lets the others say first what they work for'
   const pass = async (ms: number): Promise<void> => {
     nowMs += ms
     const before = rounds
-    await eventually(() => rounds >= before + 3, 'it tries on')
+    await eventually('it tries on', () => rounds >= before + 3)
   }
   await maintainer.start()
   await pass(59_000)
@@ -151,7 +152,7 @@ t.test('who becomes the maintainer lets the others say first what they work for'
   await pass(9_000)
   t.equal(maintainer.lastReport, undefined, 'what is under way elsewhere has not been renewed yet')
   await pass(2_000)
-  await eventually(() => maintainer.lastReport !== undefined, 'then it runs')
+  await eventually('then it runs', () => maintainer.lastReport !== undefined)
 })
 
 t.test('nothing is run where runs are turned off, but there is a maintainer', async (t) => {
@@ -168,7 +169,7 @@ t.test('nothing is run where runs are turned off, but there is a maintainer', as
   }
   const maintainer = maintainerOf(t, rig, { lock: counting, intervalMs: null })
   await maintainer.start()
-  await eventually(() => asked >= 3, 'it renews')
+  await eventually('it renews', () => asked >= 3)
   t.equal(maintainer.isElected, true)
   t.equal(maintainer.lastReport, undefined)
 })
@@ -194,7 +195,7 @@ t.test('counters are put right in the first run and every so many after it', asy
     onRepaired: (repair) => told.push(repair),
   })
   await maintainer.start()
-  await eventually(() => runs >= 6, 'it runs')
+  await eventually('it runs', () => runs >= 6)
   await maintainer.stop()
   t.equal(repairs.length, Math.ceil(runs / 3))
   t.type(repairs[0], 'number', 'with the token')
@@ -223,7 +224,7 @@ t.test('a run whose time is over is cut short, and the next one is whole', async
     onReport: ({ endedEarly }) => reports.push(endedEarly),
   })
   await maintainer.start()
-  await eventually(() => reports.length >= 2, 'it runs again')
+  await eventually('it runs again', () => reports.length >= 2)
   t.same(reports.slice(0, 2), [true, false])
 })
 
@@ -252,7 +253,7 @@ t.test('what is worked for is noted once for each session, in bounded requests',
       { key: { ...first, serverId: 'another server' }, callLeases: [] },
     ],
   })
-  await eventually(() => asked.length >= 2, 'it is noted')
+  await eventually('it is noted', () => asked.length >= 2)
   await keepAlive.stop()
   t.same(
     asked.slice(0, 2).map((batch) => batch.length),
@@ -283,11 +284,11 @@ t.test(
       busySessions: () => [session],
       onError: (error) => errors.push(error),
     })
-    await eventually(() => asked === 1, 'it is asked')
+    await eventually('it is asked', () => asked === 1)
     await new Promise((resolve) => setTimeout(resolve, 50))
     t.equal(asked, 1)
     answer?.(new StoreUnavailableError('down'))
-    await eventually(() => asked === 2, 'it is asked again')
+    await eventually('it is asked again', () => asked === 2)
     t.match(errors, [{ message: 'down' }])
     let isStopped = false
     const stopped = keepAlive.stop().then(() => (isStopped = true))
@@ -308,6 +309,6 @@ t.test('nothing is asked while nothing is worked for', async (t) => {
       return []
     },
   })
-  await eventually(() => looked >= 3, 'it looks')
+  await eventually('it looks', () => looked >= 3)
   t.equal(asked, 0)
 })

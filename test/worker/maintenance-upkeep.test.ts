@@ -11,12 +11,13 @@ import { FileStore } from '../../src/shared/files/file-store.ts'
 import { mintArtifactId } from '../../src/shared/ids.ts'
 import { StoreHost } from '../../src/shared/state/host.ts'
 import { RemoteStore } from '../../src/shared/state/remote.ts'
-import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { StateStore } from '../../src/shared/state/store.ts'
 import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
 import type { BusySession } from '../../src/worker/maintenance/keep-alive.ts'
 import { Upkeep } from '../../src/worker/maintenance/upkeep.ts'
-import { eventually, POLICY, sessionRecord, tempRoot, tree } from './files-fixture.ts'
+import { eventually } from '../support/eventually.ts'
+import { openMemoryStore } from '../support/memory-store.ts'
+import { POLICY, sessionRecord, tempRoot, tree } from './files-fixture.ts'
 import { MINUTE, place, uploadRef } from './maintenance-fixture.ts'
 
 const PART = `.${'A'.repeat(16)}.part`
@@ -29,15 +30,7 @@ interface LogLine {
 /** One store and one root, and workers of replicas on them. */
 async function openSite(t: Test) {
   const root = await tempRoot(t)
-  const store = openLocalStore({
-    type: 'memory',
-    path: '',
-    walEnabled: false,
-    snapshotPath: null,
-    snapshotIntervalMs: MINUTE,
-    refreshOnStartup: false,
-    policy: POLICY,
-  })
+  const store = openMemoryStore(POLICY)
   const host = new StoreHost(store)
   t.teardown(() => host.close())
   const files = new FileStore({ root, atomicWrites: true })
@@ -127,7 +120,7 @@ t.test(
     t.match(await site.store.inventory(), { sessions: 0 }, 'the first is the maintainer')
     t.same(second.log, [])
     await first.upkeep.stop()
-    await eventually(() => second.log.length > 0, 'the second is elected', 15_000)
+    await eventually('the second is elected', () => second.log.length > 0, 15_000)
     t.match(await site.store.inventory(), { sessions: 0 }, 'it takes over, and rebuilds nothing')
   },
 )
@@ -206,9 +199,9 @@ t.test('every worker keeps alive what it works for, also one that does not maint
   const before = await site.store.readSession(session)
   await new Promise((resolve) => setTimeout(resolve, 5))
   await site.start('a', { maintains: false, busy: [{ key: session, callLeases: [] }] })
-  await eventually(async () => {
+  await eventually('its use is noted', async () => {
     const now = await site.store.readSession(session)
     return (now?.lastAccessedAtMs ?? 0) > (before?.lastAccessedAtMs ?? 0)
-  }, 'its use is noted')
+  })
   t.equal(await site.store.electMaintainer('somebody', 1_000), 1, 'nobody is the maintainer')
 })

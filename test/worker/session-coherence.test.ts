@@ -2,10 +2,10 @@
 import t from 'tap'
 import type { Test } from 'tap'
 
-import { openLocalStore } from '../../src/shared/state/open.ts'
 import type { SessionKey, SessionRecord } from '../../src/shared/state/records.ts'
 import type { StateStore } from '../../src/shared/state/store.ts'
 import { SessionRegistry } from '../../src/worker/session/registry.ts'
+import { openMemoryStore } from '../support/memory-store.ts'
 import { newSession, OPEN_POLICY } from '../contract/store-fixtures.ts'
 import { eventually } from '../support/eventually.ts'
 
@@ -28,15 +28,7 @@ interface Pair {
 }
 
 function pair(t: Test, copyLeaseMs: number | null = LEASE_MS): Pair {
-  const store = openLocalStore({
-    type: 'memory',
-    path: '',
-    walEnabled: false,
-    snapshotPath: null,
-    snapshotIntervalMs: 60_000,
-    refreshOnStartup: false,
-    policy: OPEN_POLICY,
-  })
+  const store = openMemoryStore(OPEN_POLICY)
   const state: { during: Pair['during']; readings: number } = { during: undefined, readings: 0 }
   const replica = (): Replica => {
     let listener: ((key: SessionKey) => void) | undefined

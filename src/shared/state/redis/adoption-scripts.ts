@@ -18,12 +18,10 @@ if s then
   end
   return {s.st, share(s)}
 end
-redis.call('HSET', H, 'st', ARGV[6], 'la', now, 'rec', ARGV[3], 'v', ARGV[4], 'up', ARGV[5],
-  'used', 0, 'resv', 0, 'ups', 0, 'arts', 0, 'pend', 0, 'ver', 1, 'seq', 0)
+create(ARGV[6], ARGV[3], ARGV[4], ARGV[5])
 if ARGV[6] == '1' then
   redis.call('HSET', H, 'te', now + tomb)
 end
-refresh({}, true)
 return nil
 `,
 )

@@ -78,9 +78,7 @@ end
 if freed < tonumber(ARGV[6]) or now > tonumber(ARGV[7]) then
   return {'short'}
 end
-for _, victim in ipairs(victims) do
-  drop_item(victim)
-end
+drop_items(victims)
 local order = redis.call('HINCRBY', H, 'seq', 1)
 local record = redis.call('HGET', H .. ':i', field) .. ARGV[5] .. cmsgpack.pack({createdAtMs = now, order = order})
 redis.call('HSET', H .. ':i', field, record)
@@ -91,11 +89,7 @@ redis.call('ZADD', H .. ':a', fine, id)
 redis.call('HINCRBY', H, 'pend', -1)
 redis.call('HINCRBY', H, 'used', bytes)
 touch(s)
-local answer = {'ok', changed(s), record}
-for _, victim in ipairs(victims) do
-  answer[#answer + 1] = victim
-end
-return answer
+return append({'ok', changed(s), record}, victims)
 `,
 )
 

@@ -2,7 +2,7 @@
  * What scripts have in common. Each is made of these parts and a body.
  *
  * Every script: `KEYS[1]` is what its keys begin with, `ARGV[1]` the clock (milliseconds to add to Redis' own time, or `=` and the time for tests).
- * Scripts of a session: `ARGV[2]` is the policy as one string, see `session-context.ts`.
+ * Scripts of a session: `ARGV[2]` is the policy as one string, see `context.ts`.
  * Times are Unix milliseconds.
  */
 
@@ -12,7 +12,10 @@ export const UNDER_WAY_MS = 60_000
 /** What was claimed may be used for so long, in milliseconds: well before others take the claim for lost. */
 export const USABLE_MS = 45_000
 
-/** `now`, and `fine`: the same with microseconds as a fraction, to order uses within a millisecond. */
+/**
+ * `now`, and `fine`: the same with microseconds as a fraction, to order uses within a millisecond. Of a number, `int` makes what is written without an
+ * exponent; `append` adds the entries of one list to another.
+ */
 export const CLOCK = `
 local now, fine
 if string.sub(ARGV[1], 1, 1) == '=' then
@@ -25,6 +28,12 @@ else
 end
 local function int(n)
   return string.format('%.0f', n)
+end
+local function append(list, more)
+  for _, entry in ipairs(more) do
+    list[#list + 1] = entry
+  end
+  return list
 end
 `
 
@@ -74,6 +83,11 @@ local function refresh(s, force)
     end
     redis.call('HDEL', H, 'xp')
   end
+end
+local function create(state, record, version, upstream)
+  redis.call('HSET', H, 'st', state, 'la', now, 'rec', record, 'v', version, 'up', upstream,
+    'used', 0, 'resv', 0, 'ups', 0, 'arts', 0, 'pend', 0, 'ver', 1, 'seq', 0)
+  refresh({}, true)
 end
 local function touch(s)
   if s.standing == 'active' and s.la < now then
@@ -166,6 +180,11 @@ local function drop_item(field)
     redis.call('HINCRBY', H, 'used', -size)
   end
 end
+local function drop_items(fields)
+  for _, field in ipairs(fields) do
+    drop_item(field)
+  end
+end
 local function drop_reservation(id)
   local bytes = redis.call('HGET', H .. ':r', id)
   if not bytes then
@@ -219,6 +238,13 @@ local function room(bytes)
     end
   end
   return victims, freed
+end
+`
+
+/** Follows `SHARES` where only the maintainer may do it: `ARGV[2]` is its fence (empty for none), and an old one is answered `fenced`. */
+export const FENCED = `
+if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
+  return {'fenced'}
 end
 `
 

@@ -1,5 +1,5 @@
 /** Scripts that make sums agree with what they sum up. */
-import { CLOCK, REMOVAL, SESSION, SHARES, SUMS, UNDER_WAY_MS } from './lua.ts'
+import { CLOCK, FENCED, REMOVAL, SESSION, SHARES, SUMS, UNDER_WAY_MS } from './lua.ts'
 import { script } from './script.ts'
 
 /** Sums up what a session has, and corrects what it says that it has. Answers `none`, or `found`, its state and its share. */
@@ -58,10 +58,8 @@ look_at(name, now)
 export const LOOK_AT_SHARES = script(
   CLOCK,
   SHARES,
+  FENCED,
   `
-if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
-  return {'fenced'}
-end
 local answer = {'ok'}
 for i = 3, #ARGV do
   answer[#answer + 1] = redis.call('HGET', G .. ':shares', ARGV[i]) or ''
@@ -79,10 +77,8 @@ return answer
 export const CORRECT_SHARES = script(
   CLOCK,
   SHARES,
+  FENCED,
   `
-if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
-  return {'fenced'}
-end
 local slots, bytes = 0, 0
 local under_way = now - ${UNDER_WAY_MS}
 for i = 3, #ARGV, 5 do
@@ -130,10 +126,8 @@ export const NOW = script(CLOCK, 'return int(now)')
 export const END_CLAIMS = script(
   CLOCK,
   SHARES,
+  FENCED,
   `
-if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
-  return {'fenced'}
-end
 local bytes = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', G .. ':claim-times', '-inf', tonumber(ARGV[3]) - ${UNDER_WAY_MS})) do
   bytes = bytes + drop_claim(id)
@@ -146,10 +140,8 @@ return {'ok', int(bytes)}
 export const RECOUNT_ALL = script(
   CLOCK,
   SHARES,
+  FENCED,
   `
-if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
-  return {'fenced'}
-end
 local sums, claimed = {0, 0, 0, 0, 0}, 0
 for _, text in ipairs(redis.call('HVALS', G .. ':shares')) do
   local _, had = parse(text)

@@ -64,6 +64,8 @@ export class ReplicaWatch {
   /** Dead ones that were told of, with when they were last renewed. */
   readonly #lost = new Map<string, number>()
   #mark: string | undefined
+  #beatenAtMs: number | undefined
+  #trustLatenessFromMs = 0
   /** Channels that had a subscriber since the present connections were made. */
   readonly #seen = new Set<string>()
   #seenThrough: string | undefined
@@ -139,9 +141,13 @@ export class ReplicaWatch {
   #learn({ nowMs, entries, mark }: Beat): void {
     const alive = new Set<string>()
     const late = new Map<string, number>()
+    const believesLateness = this.#believesLateness()
     for (const [id, renewedAtMs] of entries) {
       if (id === this.#parts.replicaId) continue
-      if (nowMs - renewedAtMs > REPLICA_LEASE_MS) late.set(id, renewedAtMs)
+      const isLate = nowMs - renewedAtMs > REPLICA_LEASE_MS
+      if (isLate && believesLateness) late.set(id, renewedAtMs)
+      else if (isLate && this.#others.has(id)) alive.add(id)
+      else if (isLate) continue
       // One that renews its entry after all was only paused, or not connected.
       else if (renewedAtMs > (this.#lost.get(id) ?? 0)) alive.add(id)
     }
@@ -154,6 +160,17 @@ export class ReplicaWatch {
     const knownMark = this.#mark
     this.#mark = mark
     if (knownMark !== undefined && knownMark !== mark) this.#parts.onDataLost()
+  }
+
+  /** When this one could not renew its entry, neither could the others: they get a lease's time to do it first. */
+  #believesLateness(): boolean {
+    const atMs = performance.now()
+    const beforeMs = this.#beatenAtMs
+    this.#beatenAtMs = atMs
+    if (beforeMs !== undefined && atMs - beforeMs > REPLICA_LEASE_MS / 2) {
+      this.#trustLatenessFromMs = atMs + REPLICA_LEASE_MS
+    }
+    return atMs >= this.#trustLatenessFromMs
   }
 
   /** Notes replicas, and when they were last renewed, as dead. */

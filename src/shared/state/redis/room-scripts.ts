@@ -99,18 +99,12 @@ end
 if freed < tonumber(ARGV[6]) or now > tonumber(ARGV[7]) then
   return {'short'}
 end
-for _, field in ipairs(victims) do
-  drop_item(field)
-end
+drop_items(victims)
 redis.call('HINCRBY', H .. ':r', id, bytes)
 redis.call('ZADD', H .. ':rt', fine, id)
 own(id, ARGV[8])
 redis.call('HINCRBY', H, 'resv', bytes)
-local answer = {'ok', changed(s)}
-for _, field in ipairs(victims) do
-  answer[#answer + 1] = field
-end
-return answer
+return append({'ok', changed(s)}, victims)
 `,
 )
 

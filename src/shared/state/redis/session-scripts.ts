@@ -13,9 +13,7 @@ end
 if now > tonumber(ARGV[6]) then
   return 'late'
 end
-redis.call('HSET', H, 'st', '0', 'la', now, 'rec', ARGV[3], 'v', ARGV[4], 'up', ARGV[5],
-  'used', 0, 'resv', 0, 'ups', 0, 'arts', 0, 'pend', 0, 'ver', 1, 'seq', 0)
-refresh({}, true)
+create('0', ARGV[3], ARGV[4], ARGV[5])
 return 'opened'
 `,
 )
@@ -181,9 +179,7 @@ if most and others >= most then
   local answer = {'full', held or ''}
   if idle then
     local seem = redis.call('ZRANGEBYSCORE', G .. ':active', '-inf', '(' .. int(now - idle), 'WITHSCORES', 'LIMIT', 0, 64)
-    for _, part in ipairs(seem) do
-      answer[#answer + 1] = part
-    end
+    append(answer, seem)
   end
   return answer
 end

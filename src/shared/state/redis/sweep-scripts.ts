@@ -1,5 +1,5 @@
 /** Scripts that end what has expired. */
-import { CLOCK, ITEMS, REMOVAL, SESSION, SHARES, SUMS, UNDER_WAY_MS } from './lua.ts'
+import { CLOCK, FENCED, ITEMS, REMOVAL, SESSION, SHARES, SUMS, UNDER_WAY_MS } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -9,10 +9,8 @@ import { script } from './script.ts'
 export const FIND_DUE = script(
   CLOCK,
   SHARES,
+  FENCED,
   `
-if ARGV[2] ~= '' and redis.call('GET', G .. ':fence') ~= ARGV[2] then
-  return {'fenced'}
-end
 local answer = {'ok'}
 local found = redis.call('ZRANGEBYSCORE', G .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[3]))
 for i = 1, #found, 2 do
@@ -51,10 +49,7 @@ elseif s.st == '1' and s.te < now then
   outcome = 'removed'
 end
 if outcome == 'expired' or outcome == 'removed' then
-  local answer = {outcome, redis.call('HGET', H, 'rec') or ''}
-  for _, field in ipairs(fields()) do
-    answer[#answer + 1] = field
-  end
+  local answer = append({outcome, redis.call('HGET', H, 'rec') or ''}, fields())
   remove()
   redis.call('PUBLISH', ARGV[4], ARGV[5])
   return answer
@@ -76,11 +71,7 @@ local late = redis.call('ZRANGEBYSCORE', H .. ':rt', '-inf', '(' .. int(now - RE
 for _, id in ipairs(late) do
   drop_reservation(id)
 end
-local answer = {outcome, (#gone > 0 or #late > 0) and changed(s) or share(s)}
-for _, field in ipairs(gone) do
-  answer[#answer + 1] = field
-end
-return answer
+return append({outcome, (#gone > 0 or #late > 0) and changed(s) or share(s)}, gone)
 `,
 )
 
