@@ -33,8 +33,12 @@ export function cleanText(text: string, rules: TextRules): string {
   const room = maxChars === null ? text.length : maxChars * LOOKED_AT + 1_024
   const isCut = text.length > room
   let cleaned = isCut ? text.slice(0, room) : text
-  if (rules.normalizeUnicode) cleaned = cleaned.replace(PILED_MARKS, '$1').normalize('NFKC')
+  // Before, so that nothing keeps apart what belongs together, and after, for what only then is there.
   if (rules.removeInvisibleCharacters) cleaned = cleaned.replace(INVISIBLE, '$1')
+  if (rules.normalizeUnicode) {
+    cleaned = cleaned.replace(PILED_MARKS, '$1').normalize('NFKC')
+    if (rules.removeInvisibleCharacters) cleaned = cleaned.replace(INVISIBLE, '$1')
+  }
   return maxChars === null ? cleaned : capped(cleaned, maxChars, isCut)
 }
 
