@@ -145,6 +145,11 @@ export class SseSink implements AnswerSink {
   }
 }
 
+/** What can't be told now is told, or fails, when the answer is rewritten. */
 async function isAdmitted(rewrite: PendingRewrite | undefined, memo: unknown): Promise<boolean> {
-  return rewrite?.admits === undefined || rewrite.admits(memo)
+  try {
+    return rewrite?.admits === undefined || (await rewrite.admits(memo))
+  } catch {
+    return false
+  }
 }
