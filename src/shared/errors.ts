@@ -34,6 +34,7 @@ export const ERRORS = {
   ADAPTER_INVALID_REQUEST: { status: 400, rpcCode: -32600, retryable: false },
   ADAPTER_INVALID_PARAMS: { status: 400, rpcCode: -32602, retryable: false },
   ADAPTER_HEADER_MISMATCH: { status: 400, rpcCode: -32020, retryable: false },
+  ADAPTER_TOOLS_CHANGED: { status: 200, rpcCode: 1409, retryable: false },
   ADAPTER_ERA_UNSUPPORTED: { status: 200, rpcCode: 1501, retryable: false },
   // sessions
   ADAPTER_SESSION_REQUIRED: { status: 400, rpcCode: -32600, retryable: false },

@@ -128,6 +128,7 @@ export class WorkerRuntime {
         handshake: this.#handshake,
         streams: this.#streams,
         sandboxes: this.#sandboxes,
+        log,
         fallbackBaseUrl: options.fallbackBaseUrl,
       }),
     }))

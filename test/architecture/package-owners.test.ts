@@ -19,6 +19,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   msgpackr: ['shared/state/redis/record-codec.ts'],
   zod: ['shared/config/'],
   yaml: ['shared/config/'],
+  re2js: ['shared/config/patterns.ts'],
   pino: ['shared/log.ts'],
   'node:worker_threads': [
     'primary/supervisor.ts',

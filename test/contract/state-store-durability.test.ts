@@ -69,6 +69,7 @@ async function fill(store: SqlStore): Promise<(t: Test, again: SqlStore) => Prom
   const nonce = { value: 'n-1', expiresAtMs: Date.now() + 3_600_000 }
   await store.commitUploads(session, reservationId, [upload], nonce)
   const { id } = await produced(store, session, 7)
+  await store.pinCatalogue(session, 'tools')
   const closed = await opened(store)
   await store.closeSession(closed)
   const artifact = await store.readArtifact(session, id)
@@ -81,6 +82,7 @@ async function fill(store: SqlStore): Promise<(t: Test, again: SqlStore) => Prom
     })
     t.strictSame(await again.readArtifact(session, id), artifact)
     t.equal(await again.isNonceUsed(session, 'n-1'), true)
+    t.equal(await again.pinCatalogue(session, 'others'), 'tools')
     t.equal(await again.readSession(closed), undefined)
     t.strictSame(await again.inventory(), before)
   }
@@ -232,6 +234,29 @@ t.test('a file of a newer version is refused and left as it is', async (t) => {
     message: /state\.sqlite3 has schema version 99/,
   })
   t.strictSame(readFileSync(path).subarray(60, 64), before.subarray(60, 64))
+})
+
+t.test('a file of the version before is read, and gets what it lacks', async (t) => {
+  const path = join(directory(t), 'state.sqlite3')
+  const first = open(t, { path })
+  const session = await opened(first)
+  await first.close()
+  const database = new SqlDatabase(path)
+  database.exec(
+    'DROP TRIGGER session_unpinned; DROP TABLE catalogues; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)',
+  )
+  database.close()
+  const copy = join(directory(t), 'snapshot.sqlite3')
+  copyFileSync(path, copy)
+  for (const changes of [{ path }, { type: 'memory', snapshotPath: copy }] as const) {
+    const store = open(t, changes)
+    t.strictSame((await store.readSession(session))?.record, session)
+    t.equal(await store.pinCatalogue(session, 'tools'), 'tools')
+    await store.close()
+    const again = open(t, changes)
+    t.equal(await again.pinCatalogue(session, 'others'), 'tools')
+    await again.close()
+  }
 })
 
 t.test('a file that is no database is named, and its lock is given back', async (t) => {

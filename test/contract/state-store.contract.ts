@@ -3,6 +3,7 @@ import type { Test } from 'tap'
 
 import { bucketTests } from './buckets.contract.ts'
 import { callTests } from './calls.contract.ts'
+import { catalogueTests } from './catalogue.contract.ts'
 import type { ContractOpener } from './contract-subject.ts'
 import { artifactTests, uploadTests } from './file.contract.ts'
 import { maintainerTests } from './maintainer.contract.ts'
@@ -24,4 +25,5 @@ export function stateStoreContract(t: Test, open: ContractOpener): void {
   bucketTests(t, open)
   streamTests(t, open)
   maintainerTests(t, open)
+  catalogueTests(t, open)
 }

@@ -414,3 +414,15 @@ t.test('GET and DELETE without a session are refused', async (t) => {
     t.ok(answer.status === 400 || answer.status === 405, `${method} ${answer.status}`)
   }
 })
+
+t.test('text of tools is cleaned without a session too, where nothing is pinned', async (t) => {
+  for (const description of ['a\u200Bb', 'another\u202E', 'another\u202E', 'plain']) {
+    upstream.scripts.set('tools/list', (request) =>
+      sendResult(request, { tools: [{ name: 'x', description }] }),
+    )
+    const { result } = (await post('tools/list')).json()
+    const cleaned = description.replaceAll(/[\u200B\u202E]/g, '')
+    t.strictSame(result, { tools: [{ name: 'x', description: cleaned }] })
+  }
+  upstream.scripts.delete('tools/list')
+})

@@ -369,7 +369,16 @@ t.test('a listing that comes again is the same for everybody, but for its id', a
           const answer = await session.post(message)
           const [listed] = isStream ? messagesIn(answer.body) : [answer.json()]
           const result = listed?.result ?? {}
-          const { tools, ...rest } = result as { tools?: { name: string }[] } // checked next
+          // Checked next. That the first page becomes another one is told: see hostile-catalogue.
+          const { tools, _meta, ...others } = result as {
+            tools?: { name: string }[]
+            _meta?: object
+          }
+          const { 'remote-mcp-adapter/tool-drift': drift, ...meta }: Record<string, unknown> = {
+            ..._meta,
+          }
+          const rest = Object.keys(meta).length === 0 ? others : { ...others, _meta: meta }
+          t.equal(drift !== undefined, names[0] === 'changed')
           t.equal(listed?.id, id)
           t.same(
             tools?.map(({ name }) => name),
@@ -448,7 +457,11 @@ t.test('what can not be read is an error, not a hang, and frees what it held', a
     response.writeHead(200, { 'content-type': 'text/plain' }).end('what is this')
   })
   await other.stream.ended
-  t.equal(other.stream.text(), 'what is this', 'another content type is relayed')
+  t.match(
+    JSON.parse(other.stream.text()),
+    { id: other.message.id, error: { code: 1502 } },
+    'another content type can not be looked at',
+  )
   t.equal((await session.request('ping')).status, 200)
   await session.delete()
 })

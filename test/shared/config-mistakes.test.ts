@@ -209,10 +209,20 @@ t.test('servers are checked for ids, addresses and patterns that could not work'
     ],
     [
       server(
-        `id: a, mount_path: /a, ${url}, adapters: [{type: artifact_producer, tools: [b], output_locator: {output_path_regexes: ["(?P<x>a)"]}}]`,
+        `id: a, mount_path: /a, ${url}, adapters: [{type: artifact_producer, tools: [b], output_locator: {output_path_regexes: ["(?<x>a)", "(?=b)a"]}}]`,
       ),
-      'servers[0].adapters[0].output_locator.output_path_regexes[0]',
-      /JavaScript regular expression.*\(\?<name>/,
+      'servers[0].adapters[0].output_locator.output_path_regexes[1]',
+      /linear time \(RE2\): .*\(\?=/,
+    ],
+    [
+      server(`id: a, mount_path: /a, ${url}, disabled_tools: [plain, 'ok_.*', "x["]`),
+      'servers[0].disabled_tools[2]',
+      /linear time \(RE2\): missing closing \]/,
+    ],
+    [
+      server(`id: a, mount_path: /a, ${url}, disabled_tools: ['(a)\\1']`),
+      'servers[0].disabled_tools[0]',
+      /back-references/,
     ],
   ]
   for (const [yaml, path, message] of cases) t.match(problems(yaml), [{ path, message }], yaml)

@@ -6,10 +6,14 @@ import {
   mergeResourceList,
   mergeTemplateList,
   shapeInitialize,
-  shapeToolList,
+  shapeTools,
 } from '../../src/worker/catalogue/shape.ts'
 import { helperToolName } from '../../src/worker/catalogue/offered.ts'
 import { configOf, type ServerOverrides } from './adapters-fixture.ts'
+
+function shapeToolList(...given: Parameters<typeof shapeTools>): JsonObject {
+  return shapeTools(...given).result
+}
 
 const CONSUMER = { type: 'upload_consumer', tools: ['send'], file_path_argument: 'file' }
 const PRODUCER = { type: 'artifact_producer', tools: ['make'] }
@@ -199,7 +203,7 @@ t.test('the helper describes its output completely and takes no arguments', (t) 
 })
 
 t.test('disabled tools are hidden by exact name and by whole-name pattern', (t) => {
-  const { config, server } = configWith({ disabled_tools: ['a.c', 'x[', 'del_.*'] })
+  const { config, server } = configWith({ disabled_tools: ['a.c', 'x\\[', 'del_.*'] })
   const names = ['a.c', 'abc', 'abcd', 'x[', 'del_all', 'undel_all']
   const result = { tools: names.map((name) => ({ name })) }
   const shaped = shapeToolList(result, server, config, { addHelper: true })

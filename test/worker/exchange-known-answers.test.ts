@@ -70,9 +70,11 @@ async function answerTo(
   let isRewritten = false
   const rewrite: PendingRewrite = {
     ...(options.known === undefined ? {} : { known: options.known }),
-    rewrite: async (message) => {
+    rewrite: async (message, keep) => {
       isRewritten = true
-      return { ...message, result: { shaped: message['result'] } }
+      const rewritten = { ...message, result: { shaped: message['result'] } }
+      keep?.(rewritten, 'memo')
+      return rewritten
     },
     abandon: () => {},
   }
@@ -247,6 +249,47 @@ t.test(
     t.match(await exchange.done, '"result":"own"')
   },
 )
+
+t.test(
+  'what is known is sent only where it is right for who waits, however long that takes',
+  async (t) => {
+    const wraps = [(text: string) => text, eventOf]
+    for (const [index, wrap] of wraps.entries()) {
+      const isStream = index === 1
+      const known = new KnownAnswers()
+      await answerTo(wrap(emptyResult(1)), 1, { known, isStream })
+      for (const isRight of [true, false]) {
+        for (const admits of [() => isRight, async () => isRight]) {
+          const asked: unknown[] = []
+          const rewrite: PendingRewrite = {
+            known,
+            admits: (memo) => {
+              asked.push(memo)
+              return admits()
+            },
+            rewrite: async (message) => ({ ...message, result: 'own' }),
+            abandon: () => {},
+          }
+          const exchange = new Recorder()
+          const sink = sinkOf(exchange, new Map([['2', rewrite]]), { known, isStream })
+          sink.data(Buffer.from(wrap(emptyResult(2))))
+          sink.end()
+          t.match(await exchange.done, isRight ? '"shaped"' : '"result":"own"')
+          t.strictSame(asked, ['memo'])
+        }
+      }
+    }
+  },
+)
+
+t.test('an answer that nothing was done to is known as it came', (t) => {
+  const known = new KnownAnswers()
+  const text = '{ "id" : 1 ,\t"result":{"tools":[]} }'
+  known.note(Buffer.from(text), { id: 1, result: { tools: [] } }, { isSame: true })
+  const again = text.replace('1', '"x"')
+  t.equal(Buffer.from(known.find([Buffer.from(again)])?.rewritten() ?? []).toString(), again)
+  t.end()
+})
 
 t.test('an id that can not be told exactly is never replaced', (t) => {
   const undecided = [

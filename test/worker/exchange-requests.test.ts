@@ -76,6 +76,7 @@ function storeOf(record: SessionRecord) {
     state: 'active',
     lastAccessedAtMs: 0,
     terminalReason: null,
+    drift: null,
   }
   let invalidated: ((key: SessionKey) => void) | undefined
   const store = {
@@ -92,7 +93,13 @@ function storeOf(record: SessionRecord) {
     // As much of a store as the registry asks here.
     store: store as unknown as StateStore,
     change: (next: SessionRecord | undefined): void => {
-      view = next && { record: next, state: 'active', lastAccessedAtMs: 0, terminalReason: null }
+      view = next && {
+        record: next,
+        state: 'active',
+        lastAccessedAtMs: 0,
+        terminalReason: null,
+        drift: null,
+      }
       invalidated?.(record)
     },
   }

@@ -5,13 +5,14 @@ import { FileStore } from '../../src/shared/files/file-store.ts'
 import { mintSessionId } from '../../src/shared/ids.ts'
 import type { AdapterServices } from '../../src/worker/adapters/adapter.ts'
 import { orphanRewrite } from '../../src/worker/exchange/orphaned-response.ts'
+import type { PendingRewrite } from '../../src/worker/session/session.ts'
 import { load } from '../shared/config-loading.ts'
 
 const key = { serverId: 'srv', sessionId: mintSessionId() }
 const place = `/shared/sessions/srv/${key.sessionId}/artifacts/x/shot.png`
 
 /** What is done about a response of a server that is configured so. */
-function rewriteOf(fields: string, shapesTools = false) {
+function rewriteOf(fields: string, list?: PendingRewrite) {
   const config = load(`servers:
   - {id: srv, mount_path: /a, upstream: {url: "http://u/mcp"}, ${fields}}`)
   const [server] = config.servers
@@ -19,7 +20,7 @@ function rewriteOf(fields: string, shapesTools = false) {
   const files = new FileStore({ root: '/shared', atomicWrites: false })
   // The parts that are used.
   const services = { config, files } as unknown as AdapterServices
-  return orphanRewrite({ server, services, key, shapesTools })
+  return orphanRewrite({ server, services, key, list })
 }
 
 const PRODUCER =
@@ -50,11 +51,12 @@ t.test('every other response stays as it is', async (t) => {
     t.equal(await rewrite?.rewrite(message), message)
 })
 
-t.test('hidden tools stay hidden', async (t) => {
+t.test('a list of tools gets what every list gets', async (t) => {
   const list = response({ tools: [{ name: 'kept' }, { name: 'secret' }] })
-  const rewritten = await rewriteOf('disabled_tools: [secret]', true)?.rewrite(list)
-  t.match(JSON.stringify(rewritten), 'kept')
-  t.notMatch(JSON.stringify(rewritten), 'secret')
+  const rewrite = { rewrite: async () => response({ tools: [] }), abandon: () => {} }
+  t.strictSame(await rewriteOf('', rewrite)?.rewrite(list), response({ tools: [] }))
+  const other = response({ resources: [] })
+  t.equal(await rewriteOf('', rewrite)?.rewrite(other), other, 'and what is no list stays')
 })
 
 t.test('a server that nothing is done for needs none', async (t) => {

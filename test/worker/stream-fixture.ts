@@ -149,6 +149,7 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
     handshake,
     streams,
     sandboxes: undefined,
+    log: logger,
     fallbackBaseUrl: 'http://127.0.0.1',
   })
   const front = createServer((request, response) => {

@@ -14,35 +14,11 @@ export interface NotBuiltField {
 export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },
-  {
-    path: 'core.tool_description_policy.*',
-    unless: { path: 'core.tool_description_policy.mode', is: ['preserve'] },
-  },
-  {
-    path: 'core.tool_metadata_sanitization.*',
-    unless: { path: 'core.tool_metadata_sanitization.mode', is: ['off'] },
-  },
-  {
-    path: 'core.tool_definition_pinning.*',
-    unless: { path: 'core.tool_definition_pinning.mode', is: ['off'] },
-  },
   { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
   { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
   { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
   {
     path: 'servers[].upstream_ping.*',
     unless: { path: 'servers[].upstream_ping.enabled', is: [false] },
-  },
-  {
-    path: 'servers[].tool_description_policy.*',
-    unless: { path: 'servers[].tool_description_policy.mode', is: ['preserve'] },
-  },
-  {
-    path: 'servers[].tool_metadata_sanitization.*',
-    unless: { path: 'servers[].tool_metadata_sanitization.mode', is: ['off'] },
-  },
-  {
-    path: 'servers[].tool_definition_pinning.*',
-    unless: { path: 'servers[].tool_definition_pinning.mode', is: ['off'] },
   },
 ]

@@ -69,6 +69,14 @@ export abstract class RequestStore implements StateStore {
     return this.perform('endReinitialisation', [key, holder])
   }
 
+  pinCatalogue(key: SessionKey, tools: string): Promise<string | undefined> {
+    return this.perform('pinCatalogue', [key, tools])
+  }
+
+  noteDrift(key: SessionKey, drift: string | null): Promise<boolean> {
+    return this.perform('noteDrift', [key, drift])
+  }
+
   closeSession(key: SessionKey): Promise<SessionRecord | undefined> {
     return this.perform('closeSession', [key])
   }

@@ -2,17 +2,26 @@
 import type { SqlDatabase } from './sql-database.ts'
 
 /** Kept in `PRAGMA user_version`; a database with a newer one is refused. */
-export const SCHEMA_VERSION = 1
+export const SCHEMA_VERSION = 2
 
 /** The tables that hold state, parents first. `totals` is derived from them. */
-export const STATE_TABLES = {
+const STATE_TABLES = {
   sessions:
     'id, server_id, session_id, record, state, last_accessed_ms, tombstone_expires_ms, terminal_reason',
   items:
     'id, session, kind, item_id, pending, size_bytes, filename, mime_type, sha256, tool_name, expose, created_ms, last_accessed_ms',
   reservations: 'id, session, bytes, touched_ms',
   nonces: 'nonce, expires_ms',
+  catalogues: 'session, pinned, drift',
 } as const
+
+/** Tables that came with version 2: what a session's tools are pinned to, and how they differ from that. */
+const TABLES_2 = `
+CREATE TABLE catalogues (session INTEGER PRIMARY KEY, pinned TEXT, drift TEXT) STRICT;
+CREATE TRIGGER session_unpinned AFTER DELETE ON sessions BEGIN
+  DELETE FROM catalogues WHERE session = OLD.id;
+END;
+`
 
 /*
  * The sums are kept by triggers, so no statement can forget them and they change in the transaction that changes what they count.
@@ -138,13 +147,19 @@ CREATE TRIGGER reservation_removed AFTER DELETE ON reservations BEGIN
 END;
 `
 
-/** Creates the tables in an empty database; throws when the database has a newer schema than this version understands. */
+/** The tables of state that a database of this version has. */
+export function stateTables(version: number): readonly (readonly [string, string])[] {
+  return Object.entries(STATE_TABLES).filter(([table]) => version >= 2 || table !== 'catalogues')
+}
+
+/** Creates the tables in an empty database, and those that an older one lacks; throws when the database has a newer schema than this version understands. */
 export function prepareSchema(db: SqlDatabase): void {
   const version = schemaVersion(db, 'main')
   if (version > SCHEMA_VERSION) throw new NewerSchemaError(db.path, version)
   if (version === SCHEMA_VERSION) return
   db.transaction(true, () => {
-    db.exec(TABLES)
+    if (version === 0) db.exec(TABLES)
+    db.exec(TABLES_2)
     db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
   })
 }
@@ -164,6 +179,7 @@ export function recountRows(db: SqlDatabase): void {
   db.exec(`
       DELETE FROM items WHERE session NOT IN (SELECT id FROM sessions);
       DELETE FROM reservations WHERE session NOT IN (SELECT id FROM sessions);
+      DELETE FROM catalogues WHERE session NOT IN (SELECT id FROM sessions);
       UPDATE sessions SET used_bytes = sums.used, reserved_bytes = sums.reserved, artifact_count = sums.artifacts
         FROM (
           SELECT id,

@@ -1,4 +1,5 @@
 /** The life of a session: open, read, revive, touch, replace, close. */
+import { readDrift } from './catalogue-operations.ts'
 import type { SessionKey, SessionRecord } from './records.ts'
 import {
   findSession,
@@ -32,6 +33,7 @@ export function readSession(ctx: StoreContext, key: SessionKey): SessionView | u
     state: session.standing,
     lastAccessedAtMs: session.lastAccessedAtMs,
     terminalReason: session.terminalReason,
+    drift: readDrift(ctx, session.rowId),
   }
 }
 

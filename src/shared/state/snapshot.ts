@@ -2,7 +2,7 @@
 import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 
-import { NewerSchemaError, SCHEMA_VERSION, STATE_TABLES, schemaVersion } from './schema.ts'
+import { NewerSchemaError, SCHEMA_VERSION, schemaVersion, stateTables } from './schema.ts'
 import type { SqlDatabase } from './sql-database.ts'
 
 /** Longer delays overflow and would fire at once. */
@@ -92,7 +92,7 @@ export class Snapshot {
       const check = db.get<readonly [string]>('PRAGMA snapshot.quick_check(1)')?.[0]
       if (check !== 'ok') throw new Error(check ?? 'no answer to quick_check')
       db.transaction(false, () => {
-        for (const [table, columns] of Object.entries(STATE_TABLES)) {
+        for (const [table, columns] of stateTables(version)) {
           db.exec(
             `INSERT OR IGNORE INTO main.${table} (${columns}) SELECT ${columns} FROM snapshot.${table}`,
           )

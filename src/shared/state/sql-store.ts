@@ -8,6 +8,7 @@ import {
   readArtifact,
   touchPending,
 } from './artifact-operations.ts'
+import { noteDrift, pinCatalogue } from './catalogue-operations.ts'
 import {
   abandonedStreams,
   announce,
@@ -78,6 +79,8 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   replaceUpstreamSession,
   claimReinitialisation,
   endReinitialisation,
+  pinCatalogue,
+  noteDrift,
   closeSession,
   reserveBytes,
   releaseBytes,
@@ -120,6 +123,7 @@ const DURABLE: ReadonlySet<StoreVerb> = new Set<StoreVerb>([
   'openSession',
   'reviveSession',
   'replaceUpstreamSession',
+  'pinCatalogue',
   'closeSession',
   'commitUploads',
   'commitArtifact',

@@ -64,6 +64,8 @@ export interface SessionView {
   readonly lastAccessedAtMs: number
   /** Set on a session that was ended for a reason that revival must not undo. */
   readonly terminalReason: string | null
+  /** What `noteDrift` noted last. */
+  readonly drift: string | null
 }
 
 /** Outcome of asking for room. `evicted` are files whose records are gone already: the caller removes them from disk. */
@@ -193,6 +195,16 @@ export interface StateStore {
   ): Promise<'claimed' | 'busy' | 'done' | 'session_gone'>
   /** Gives the task back, done or not; ignored when somebody else has it. */
   endReinitialisation(key: SessionKey, holder: string): Promise<void>
+  /**
+   * Pins which tools a session has: what is pinned first counts for as long as the session lives. Answers what counts, or undefined when the session is
+   * gone. `tools` is the caller's own text, of at most `MAX_PINNED_CHARS`.
+   */
+  pinCatalogue(key: SessionKey, tools: string): Promise<string | undefined>
+  /**
+   * Notes how the tools differ now from what is pinned, in a text of the caller's; null when they do not. Whether that is news: then everyone else is
+   * called back by `onInvalidate`. Nothing is news of a session that is gone.
+   */
+  noteDrift(key: SessionKey, drift: string | null): Promise<boolean>
   /** Removes a session in whatever state with all of its items and reservations; answers its record, or undefined when there was none. */
   closeSession(key: SessionKey): Promise<SessionRecord | undefined>
 
@@ -342,6 +354,9 @@ export interface StateStore {
   /** Waits for what was asked before, then closes. Idempotent. */
   close(): Promise<void>
 }
+
+/** Longest text that `pinCatalogue` takes. */
+export const MAX_PINNED_CHARS = 1_048_576
 
 /** The ids that its records are named by. */
 export type { ArtifactId, UploadId }

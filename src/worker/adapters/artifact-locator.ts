@@ -1,5 +1,6 @@
 /** Finds the file that a tool made, in the way that the adapter's `output_locator` says. */
 import type { ArtifactProducerConfig } from '../../shared/config/config.ts'
+import { LinearPattern } from '../../shared/config/patterns.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { isJsonObject, valuesAt } from './dot-path.ts'
 import { pathsByPatterns, pathsInText, spellings } from './path-candidates.ts'
@@ -10,7 +11,7 @@ const MAX_ARTIFACTS_PER_CALL = 32
 const MAX_VISITED = 10_000
 const MAX_STRINGS = 100
 
-const compiled = new WeakMap<ArtifactProducerConfig, readonly RegExp[]>()
+const compiled = new WeakMap<ArtifactProducerConfig, readonly LinearPattern[]>()
 
 /** What a result named and what of it may be read. The caller closes all sources. */
 export interface Located {
@@ -84,10 +85,10 @@ function pathsFor(named: string, area: SourceArea): readonly string[] {
   return spellings(named).flatMap((spelling) => area.resolve(spelling))
 }
 
-function patternsOf(adapter: ArtifactProducerConfig): readonly RegExp[] {
+function patternsOf(adapter: ArtifactProducerConfig): readonly LinearPattern[] {
   let patterns = compiled.get(adapter)
   if (patterns === undefined) {
-    patterns = adapter.outputLocator.outputPathRegexes.map((source) => new RegExp(source, 'g'))
+    patterns = adapter.outputLocator.outputPathRegexes.map((source) => new LinearPattern(source))
     compiled.set(adapter, patterns)
   }
   return patterns

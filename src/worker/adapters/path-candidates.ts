@@ -1,6 +1,8 @@
 /** Finds what may be file paths in the text of a tool's result. Pure: whether a file is there, and may be read, is decided elsewhere. */
 import { fileURLToPath } from 'node:url'
 
+import type { LinearPattern } from '../../shared/config/patterns.ts'
+
 /** Text is scanned up to here, so that a huge result can't hold up the thread. In characters. */
 const MAX_SCANNED = 256 * 1024
 const MAX_CANDIDATES = 100
@@ -51,12 +53,15 @@ export function pathsInText(text: string): readonly string[] {
 }
 
 /** Matches of configured patterns in order: group 1 where a pattern has groups, else the whole match. */
-export function pathsByPatterns(text: string, patterns: readonly RegExp[]): readonly string[] {
+export function pathsByPatterns(
+  text: string,
+  patterns: readonly LinearPattern[],
+): readonly string[] {
   const scanned = text.slice(0, MAX_SCANNED)
   const found = new Set<string>()
   for (const pattern of patterns) {
-    for (const match of scanned.matchAll(pattern)) {
-      add(found, match.length > 1 ? match[1] : match[0])
+    for (const match of pattern.find(scanned)) {
+      add(found, match)
       if (found.size >= MAX_CANDIDATES) return [...found]
     }
   }

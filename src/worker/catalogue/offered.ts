@@ -5,13 +5,17 @@ import type {
   ServerConfig,
   UploadConsumerConfig,
 } from '../../shared/config/config.ts'
+import { LinearPattern } from '../../shared/config/patterns.ts'
+
+/** An entry that can match nothing but itself. */
+const PLAIN_NAME = /^[\w/-]+$/
 
 interface AdaptersByTool {
   readonly consumers: ReadonlyMap<string, UploadConsumerConfig>
   readonly producers: ReadonlyMap<string, ArtifactProducerConfig>
 }
 
-const patternsOf = new WeakMap<ServerConfig, readonly RegExp[]>()
+const patternsOf = new WeakMap<ServerConfig, readonly LinearPattern[]>()
 const adaptersOf = new WeakMap<ServerConfig, AdaptersByTool>()
 
 /** True when `disabled_tools` names the tool, exactly or by a pattern that matches the whole name. */
@@ -20,10 +24,16 @@ export function isDisabledTool(server: ServerConfig, toolName: string): boolean 
   if (server.disabledTools.includes(toolName)) return true
   let patterns = patternsOf.get(server)
   if (patterns === undefined) {
-    patterns = server.disabledTools.flatMap(compile)
+    patterns = server.disabledTools.filter((entry) => !PLAIN_NAME.test(entry)).map(compile)
     patternsOf.set(server, patterns)
   }
-  return patterns.some((pattern) => pattern.test(toolName))
+  return patterns.some((pattern) => pattern.matchesWhole(toolName))
+}
+
+/** True for a tool that clients can have from the upstream: not disabled, and not in the place of the helper. */
+export function isUpstreamTool(server: ServerConfig, config: Config, toolName: string): boolean {
+  if (isDisabledTool(server, toolName)) return false
+  return toolName !== helperToolName(server.id) || !offersHelper(server, config)
 }
 
 /** Name of the tool that hands out upload URLs for a server. */
@@ -98,10 +108,6 @@ function adaptersByTool(server: ServerConfig): AdaptersByTool {
   return made
 }
 
-function compile(pattern: string): readonly RegExp[] {
-  try {
-    return [new RegExp(`^(?:${pattern})$`)]
-  } catch {
-    return [] // an entry that is no pattern counts as an exact name only
-  }
+function compile(source: string): LinearPattern {
+  return new LinearPattern(source)
 }

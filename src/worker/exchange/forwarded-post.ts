@@ -77,6 +77,15 @@ export class ForwardedPost implements AnswerListener {
       this.#recover()
       return
     }
+    if (this.#mustRefuse(status, headers)) {
+      this.#failBeforeHead(
+        new AdapterError(
+          'ADAPTER_UPSTREAM_INVALID',
+          'the upstream server answered with a content type that is not MCP, and the answer has to be looked at',
+        ),
+      )
+      return
+    }
     this.#sink = this.#openSink(status, withoutHeader(headers, 'mcp-session-id'))
     this.#restartTimer()
   }
@@ -135,6 +144,12 @@ export class ForwardedPost implements AnswerListener {
       },
       (error: unknown) => this.error(toAdapterError(error)),
     )
+  }
+
+  /** Whether something that has to be looked at comes in a form that can't be: some client might make sense of it all the same. */
+  #mustRefuse(status: number, headers: HeaderList): boolean {
+    if (status !== 200 || isEventStream(headers) || isJson(headers)) return false
+    return [...this.#options.rewrites.values()].some(({ isRequired }) => isRequired === true)
   }
 
   #openSink(status: number, headers: HeaderList): AnswerSink {

@@ -195,3 +195,10 @@ function isEscaped(body: Uint8Array, quote: number): boolean {
   while (body[quote - 1 - backslashes] === 0x5c) backslashes++
   return backslashes % 2 === 1
 }
+
+/** An error of ours as the response to a request. */
+export function rpcError(error: AdapterError, id: RequestId | null): JsonObject {
+  // What `toJsonRpc` writes is an object.
+  const response: JsonObject = JSON.parse(error.toJsonRpc(id))
+  return response
+}

@@ -64,15 +64,19 @@ export class JsonSink implements AnswerSink {
     this.#over = true
     const parts = this.#parts
     this.#parts = []
+    const respond = (body: Uint8Array | string): void =>
+      this.#exchange.respond(this.#head.status, this.#head.headers, body)
     const known = this.#knownAnswer(parts)
-    if (known !== undefined) {
-      this.#exchange.respond(this.#head.status, this.#head.headers, known)
+    if (known?.isAdmitted === true) {
+      respond(known.rewritten())
       return
     }
-    this.#rewrite(Buffer.concat(parts)).then(
-      (rewritten) => this.#exchange.respond(this.#head.status, this.#head.headers, rewritten),
-      (error: unknown) => this.#failAll(toAdapterError(error)),
-    )
+    const decided = known === undefined ? false : known.isAdmitted
+    Promise.resolve(decided)
+      .then((isAdmitted) =>
+        known !== undefined && isAdmitted ? known.rewritten() : this.#rewrite(Buffer.concat(parts)),
+      )
+      .then(respond, (error: unknown) => this.#failAll(toAdapterError(error)))
   }
 
   error(error: AdapterError): void {
@@ -87,11 +91,17 @@ export class JsonSink implements AnswerSink {
   }
 
   /** What was made of the same answer before. Only where one rewrite waits for it, and so for all of it. */
-  #knownAnswer(parts: readonly Uint8Array[]): Uint8Array | undefined {
-    const [[key, { known }] = ['', {}], ...others] = this.#rewrites
-    if (known === undefined || others.length > 0 || this.#locals.length > 0) return undefined
-    const found = known.find(parts)
-    return found?.idKey === key ? found.rewritten() : undefined
+  #knownAnswer(
+    parts: readonly Uint8Array[],
+  ): { isAdmitted: boolean | Promise<boolean>; rewritten: () => Uint8Array } | undefined {
+    const [[key, rewrite] = ['', undefined], ...others] = this.#rewrites
+    if (others.length > 0 || this.#locals.length > 0) return undefined
+    const found = rewrite?.known?.find(parts)
+    if (rewrite === undefined || found?.idKey !== key) return undefined
+    return {
+      isAdmitted: rewrite.admits === undefined || rewrite.admits(found.memo),
+      rewritten: () => found.rewritten(),
+    }
   }
 
   #failAll(error: AdapterError): void {
@@ -122,10 +132,13 @@ export class JsonSink implements AnswerSink {
       if (rewrite === undefined) continue
       open.delete(key)
       // One after the other: they share the session's quota, and order decides who gets the last byte of it.
-      const rewritten = await rewrite.rewrite(message)
+      const keep = isList
+        ? undefined
+        : (kept: JsonObject, memo: unknown) =>
+            rewrite.known?.note(body, kept, { memo, isSame: kept === message })
+      const rewritten = await rewrite.rewrite(message, keep)
       messages[index] = rewritten
-      if (!isList) rewrite.known?.note(body, rewritten)
-      changed = true
+      if (rewritten !== message) changed = true
     }
     for (const rewrite of open.values()) rewrite.abandon()
     if (!changed) return body

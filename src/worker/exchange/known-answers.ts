@@ -21,7 +21,9 @@ interface Around {
 
 interface KnownAnswer {
   readonly received: Around
+  /** The same object when nothing was rewritten. */
   readonly rewritten: Around
+  readonly memo: unknown
   readonly bytes: number
 }
 
@@ -29,6 +31,8 @@ interface KnownAnswer {
 export interface FoundAnswer {
   /** The id as JSON, in its shortest form (`idKey`). */
   readonly idKey: string
+  /** What was noted with it. */
+  readonly memo: unknown
   /** The rewritten message, in a buffer of its own. */
   rewritten(): Uint8Array
 }
@@ -46,20 +50,34 @@ export class KnownAnswers {
       if (id === undefined) continue
       if (index > 0) this.#moveToFront(index)
       const { before, after } = answer.rewritten
-      return { idKey: textOf(id), rewritten: () => joined([before, id, after]) }
+      return {
+        idKey: textOf(id),
+        memo: answer.memo,
+        rewritten: () => joined([before, id, after]),
+      }
     }
     return undefined
   }
 
-  /** Keeps what an answer was rewritten to, and the bytes of both. Answers that are too long, or whose id can not be told exactly, are not kept. */
-  note(received: Uint8Array, rewritten: JsonObject): void {
+  /**
+   * Keeps what an answer was rewritten to, the bytes of both, and what else is to be known of it. `isSame`: nothing was rewritten. Answers that are too
+   * long, or whose id can not be told exactly, are not kept.
+   */
+  note(
+    received: Uint8Array,
+    rewritten: JsonObject,
+    { memo, isSame = false }: { readonly memo?: unknown; readonly isSame?: boolean } = {},
+  ): void {
     const id = JSON.stringify(rewritten['id'])
     const from = around(received, id)
-    const to = from && around(Buffer.from(JSON.stringify(rewritten)), id)
+    const to = from && (isSame ? from : around(Buffer.from(JSON.stringify(rewritten)), id))
     if (from === undefined || to === undefined) return
-    const bytes = lengthOf([from.before, from.after, to.before, to.after])
+    const parts = isSame
+      ? [from.before, from.after]
+      : [from.before, from.after, to.before, to.after]
+    const bytes = lengthOf(parts)
     if (bytes > MAX_BYTES) return
-    this.#answers.unshift({ received: from, rewritten: to, bytes })
+    this.#answers.unshift({ received: from, rewritten: to, memo, bytes })
     this.#bytes += bytes
     while (this.#bytes > MAX_BYTES || this.#answers.length > MAX_ANSWERS) {
       this.#bytes -= this.#answers.pop()?.bytes ?? 0

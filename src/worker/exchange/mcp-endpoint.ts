@@ -1,7 +1,10 @@
 /** The MCP endpoint of one server: POST, GET and DELETE of Streamable HTTP, with sessions or, from revision 2026-07-28, without. */
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { Log } from '../../shared/log.ts'
 import type { AdapterServices } from '../adapters/adapter.ts'
+import { isUpstreamTool } from '../catalogue/offered.ts'
 import { CodeMode } from '../code-mode/code-mode.ts'
 import type { SandboxPool } from '../code-mode/sandbox-pool.ts'
 import { isAdopted, lostUpstream } from '../session/handshake.ts'
@@ -25,6 +28,9 @@ import { Planner } from './plan.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
 import { StatelessPosts } from './stateless-posts.ts'
+import { ToolGuard } from './tool-guard.ts'
+import { listAllTools } from './tool-listing.ts'
+import { ToolLists } from './tool-lists.ts'
 
 const KEEP_ALIVE_INTERVAL_MS = 15_000
 
@@ -37,6 +43,7 @@ export interface McpEndpointOptions {
   readonly registry: SessionRegistry
   readonly handshake: Handshake
   readonly streams: StreamHolder
+  readonly log: Log
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined
   /** URL prefix for clients whose request has no Host. */
@@ -58,13 +65,28 @@ export class McpEndpoint {
 
   constructor(options: McpEndpointOptions) {
     this.#options = options
-    const planner = new Planner(options.server, options.services)
+    const { server, config, services, log } = options
+    const guard = new ToolGuard({
+      server,
+      store: services.store,
+      log,
+      isShown: (name) => isUpstreamTool(server, config, name),
+      listAll: (session, received) => listAllTools(session, received, options),
+      // Who waits to be told must not wait for the upstream too.
+      endSession: (session, received) =>
+        new Promise((resolve, reject) => {
+          this.#end(session, received, resolve).catch(reject)
+        }),
+    })
+    const toolLists = new ToolLists({ server, config, log, guard })
+    const planner = new Planner(server, services, toolLists)
     this.#planner = planner
     this.#sessionPosts = new SessionPosts(planner, options)
     this.#statelessPosts = new StatelessPosts(planner, options)
-    const { disabledTools, adapters, codeModeEnabled } = options.server
-    this.#hasPolicy = disabledTools.length > 0 || adapters.length > 0 || codeModeEnabled
-    const { server, config, sandboxes } = options
+    const { disabledTools, adapters, codeModeEnabled } = server
+    this.#hasPolicy =
+      disabledTools.length > 0 || adapters.length > 0 || codeModeEnabled || guard.blocks
+    const { sandboxes } = options
     this.#codeMode =
       codeModeEnabled && sandboxes !== undefined
         ? new CodeMode(server, config, sandboxes)
@@ -219,7 +241,7 @@ export class McpEndpoint {
       upstream,
       streams,
       lastEventId: headerValue(received, 'last-event-id'),
-      orphanRewrite: this.#planner.orphanRewrite(session),
+      orphanRewrite: this.#planner.orphanRewrite(session, received),
       headers: (resumes) => {
         sentTo = session.record.upstreamSessionId
         const kept = resumes ? received : withoutHeader(received, 'last-event-id')
@@ -236,18 +258,23 @@ export class McpEndpoint {
   }
 
   async #delete(exchange: Exchange, session: Session): Promise<void> {
-    const { registry, handshake, services, streams } = this.#options
     try {
-      await registry.close(session)
-      this.#codeMode?.endSession(session.key.sessionId)
-      exchange.respond(200, [])
-      streams.end(session.key)
-      for (const stream of this.#streams) if (stream.belongsTo(session)) stream.close()
-      await handshake.endUpstream(session.record, exchange.request.headers)
-      await services.files.removeSession(session.key)
+      await this.#end(session, exchange.request.headers, () => exchange.respond(200, []))
     } catch (error) {
       fail(exchange, toAdapterError(error), null)
     }
+  }
+
+  /** Ends a session everywhere; `onEnded` is called once nobody can use it any more. */
+  async #end(session: Session, received: HeaderList, onEnded = (): void => {}): Promise<void> {
+    const { registry, handshake, services, streams } = this.#options
+    await registry.close(session)
+    this.#codeMode?.endSession(session.key.sessionId)
+    onEnded()
+    streams.end(session.key)
+    for (const stream of this.#streams) if (stream.belongsTo(session)) stream.close()
+    await handshake.endUpstream(session.record, received)
+    await services.files.removeSession(session.key)
   }
 }
 

@@ -14,14 +14,15 @@ import {
   offersArtifactResources,
   offersHelper,
 } from '../catalogue/offered.ts'
-import { mergeResourceList, mergeTemplateList, shapeToolList } from '../catalogue/shape.ts'
+import { mergeResourceList, mergeTemplateList, shapeTools } from '../catalogue/shape.ts'
+import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
-import { isObject } from './json-rpc.ts'
-import { KnownAnswers } from './known-answers.ts'
+import { isObject, rpcError } from './json-rpc.ts'
 import type { Message, RequestId } from './json-rpc.ts'
 import { orphanRewrite } from './orphaned-response.ts'
+import type { ToolLists } from './tool-lists.ts'
 
 type Request = Extract<Message, { kind: 'request' }>
 
@@ -47,31 +48,28 @@ export class Planner {
   readonly #helperName: string | null
   /** Whether artifacts are shown as resources, so that the adapter has list changes to tell. */
   readonly hasArtifacts: boolean
-  readonly #shapesTools: boolean
-  /** Shaped lists of tools: they depend on the configuration and on what the upstream answered, on no session. */
-  readonly #toolLists = new KnownAnswers()
-  readonly #statelessToolLists = new KnownAnswers()
+  readonly #toolLists: ToolLists
 
-  constructor(server: ServerConfig, services: AdapterServices) {
+  constructor(server: ServerConfig, services: AdapterServices, toolLists: ToolLists) {
     this.server = server
     this.#services = services
     this.#helperName = offersHelper(server, services.config) ? helperToolName(server.id) : null
     this.hasArtifacts = offersArtifactResources(server, services.config)
-    this.#shapesTools = this.#helperName !== null || server.disabledTools.length > 0
+    this.#toolLists = toolLists
   }
 
   /** Whether `plan` would do anything but forward. Cheap: it stands in the way of every request. */
-  concerns(message: Message): boolean {
+  concerns(message: Message, session: Session): boolean {
     if (message.kind === 'response') return false
     // A call that asks for no answer is still a call, to an upstream that takes it for one.
     if (message.kind === 'notification') return message.method === 'tools/call'
     switch (message.method) {
       case 'tools/call': {
         const name = message.params?.['name']
-        return typeof name === 'string' && (name === this.#helperName || this.#isOurs(name))
+        return typeof name === 'string' && (this.wraps(name) || this.#isGuarded(name, session))
       }
       case 'tools/list':
-        return this.#shapesTools
+        return this.#toolLists.looksAtTools
       case 'resources/list':
       case 'resources/templates/list':
       case 'resources/read':
@@ -87,28 +85,17 @@ export class Planner {
     return isDisabledTool(this.server, toolName)
   }
 
-  /** What a request without a session needs: so far only that disabled tools stay hidden. */
+  /** What a request without a session needs: there are tools to hide or to clean, but none are pinned. */
   statelessRewrite(method: string): PendingRewrite | undefined {
-    if (method !== 'tools/list' || this.server.disabledTools.length === 0) return undefined
-    return onResultRewrite((result) => {
-      const { tools } = result
-      if (!Array.isArray(tools)) return result
-      const shown = tools.filter(
-        (tool) => !(isObject(tool) && this.isDisabled(String(tool['name']))),
-      )
-      return { ...result, tools: shown }
-    }, this.#statelessToolLists)
+    return method === 'tools/list' ? this.#toolLists.statelessRewrite() : undefined
   }
 
   /** For a response on a resumed stream whose own rewrite is gone; undefined where none can need one. */
-  orphanRewrite({ key }: Session): PendingRewrite | undefined {
-    const { server } = this
-    return orphanRewrite({
-      server,
-      key,
-      services: this.#services,
-      shapesTools: this.#shapesTools,
-    })
+  orphanRewrite(session: Session, received: HeaderList): PendingRewrite | undefined {
+    const list = this.#toolLists.looksAtTools
+      ? this.#toolLists.rewrite({ session, received, hasCursor: true })
+      : undefined
+    return orphanRewrite({ server: this.server, key: session.key, services: this.#services, list })
   }
 
   /** Whether a tool call needs the adapter, so that it can't just be passed on. */
@@ -117,7 +104,11 @@ export class Planner {
   }
 
   /** Plans one message that `concerns` was true for. */
-  async plan(message: Message, session: Session, baseUrl: string): Promise<Plan> {
+  async plan(
+    message: Message,
+    session: Session,
+    { baseUrl, received }: { readonly baseUrl: string; readonly received: HeaderList },
+  ): Promise<Plan> {
     if (message.kind === 'response') return FORWARD
     if (message.kind === 'notification') return this.#planCallWithoutId(message)
     const context: CallContext = {
@@ -128,9 +119,9 @@ export class Planner {
     }
     switch (message.method) {
       case 'tools/call':
-        return this.#planCall(message, session, context)
+        return this.#planCall(message, session, context, received)
       case 'tools/list':
-        return this.#planToolList(message, session)
+        return this.#planToolList(message, session, received)
       case 'resources/list':
         return this.#planList(
           message,
@@ -161,18 +152,35 @@ export class Planner {
     return hasAdapter(this.server, toolName) || isDisabledTool(this.server, toolName)
   }
 
+  /** Whether a call has to be looked at more closely: it must not be passed on, or that is not known. A look into a map when it may. */
+  #isGuarded(toolName: string, session: Session): boolean {
+    const { guard } = this.#toolLists
+    return guard.blocks && guard.allows(session, toolName) !== true
+  }
+
   /** Nobody would get the outcome, so nothing is prepared for it: a tool that is hidden, or that needs us, is not called at all. */
   #planCallWithoutId(message: Extract<Message, { kind: 'notification' }>): Plan {
     const name = message.params?.['name']
-    return typeof name === 'string' && this.wraps(name) ? { kind: 'drop' } : FORWARD
+    const isOurs = typeof name === 'string' && (this.wraps(name) || this.#toolLists.guard.blocks)
+    return isOurs ? { kind: 'drop' } : FORWARD
   }
 
-  async #planCall(message: Request, session: Session, context: CallContext): Promise<Plan> {
+  async #planCall(
+    message: Request,
+    session: Session,
+    context: CallContext,
+    received: HeaderList,
+  ): Promise<Plan> {
     const { params = {} } = message
     const name = String(params['name'])
     if (name === this.#helperName) return answer(message.id, await callHelperTool(context))
     if (isDisabledTool(this.server, name))
       return failure(message.id, -32602, `Unknown tool: ${name}`)
+    if (this.#isGuarded(name, session)) {
+      const refusal = await this.#toolLists.guard.refusal(session, received, name)
+      if (refusal === 'unknown') return failure(message.id, -32602, `Unknown tool: ${name}`)
+      if (refusal !== undefined) return { kind: 'answer', response: rpcError(refusal, message.id) }
+    }
     const prepared = await prepareToolCall(context, name, params, session.record.protocolVersion)
     if (prepared === undefined) return FORWARD
     if (prepared.kind === 'result') return answer(message.id, prepared.result)
@@ -212,17 +220,18 @@ export class Planner {
     }
   }
 
-  #planToolList(message: Request, session: Session): Plan {
+  #planToolList(message: Request, session: Session, received: HeaderList): Plan {
     const { server } = this
     const { config } = this.#services
     if (!session.record.upstreamHas.tools) {
-      return answer(message.id, shapeToolList({ tools: [] }, server, config, { addHelper: true }))
+      return answer(
+        message.id,
+        shapeTools({ tools: [] }, server, config, { addHelper: true }).result,
+      )
     }
-    return onResult(
-      (result) =>
-        shapeToolList(result, server, config, { addHelper: result['nextCursor'] === undefined }),
-      this.#toolLists,
-    )
+    const hasCursor = message.params?.['cursor'] !== undefined
+    const rewrite = this.#toolLists.rewrite({ session, received, hasCursor })
+    return { kind: 'change', params: undefined, rewrite }
   }
 
   #planList(
@@ -264,23 +273,15 @@ async function planRead(message: Request, session: Session, context: CallContext
     : failure(message.id, -32002, 'Resource not found')
 }
 
-function onResult(shape: (result: JsonObject) => JsonObject, known?: KnownAnswers): Plan {
-  return { kind: 'change', params: undefined, rewrite: onResultRewrite(shape, known) }
-}
-
-/** With `known`, `shape` must be a function of the result and of nothing that can change. */
-function onResultRewrite(
-  shape: (result: JsonObject) => JsonObject,
-  known?: KnownAnswers,
-): PendingRewrite {
-  return {
-    ...(known === undefined ? {} : { known }),
+function onResult(shape: (result: JsonObject) => JsonObject): Plan {
+  const rewrite: PendingRewrite = {
     rewrite: (response) => {
       const result = response['result']
       return Promise.resolve(isObject(result) ? { ...response, result: shape(result) } : response)
     },
     abandon: () => {},
   }
+  return { kind: 'change', params: undefined, rewrite }
 }
 
 function answer(id: RequestId, result: JsonObject): Plan {

@@ -122,8 +122,8 @@ export class SessionPosts {
   }
 
   #go(posted: Posted): void {
-    const { exchange, envelope, requests, body, done } = posted
-    if (!envelope.messages.some((message) => this.#planner.concerns(message))) {
+    const { exchange, session, envelope, requests, body, done } = posted
+    if (!envelope.messages.some((message) => this.#planner.concerns(message, session))) {
       this.#forward(posted, { requests, body, rewrites: new Map(), locals: [] })
       return
     }
@@ -136,6 +136,7 @@ export class SessionPosts {
   async #plan(posted: Posted): Promise<void> {
     const { exchange, session, envelope, requests, done } = posted
     const baseUrl = this.#baseUrl(exchange)
+    const received = exchange.request.headers
     const outgoing: unknown[] = []
     const locals: JsonObject[] = []
     const answered = new Set<Message>()
@@ -145,8 +146,8 @@ export class SessionPosts {
     try {
       for (const message of envelope.messages) {
         // In the client's order: they share quotas.
-        const plan = this.#planner.concerns(message)
-          ? await this.#planner.plan(message, session, baseUrl)
+        const plan = this.#planner.concerns(message, session)
+          ? await this.#planner.plan(message, session, { baseUrl, received })
           : undefined
         if (plan?.kind === 'drop') {
           changed = true

@@ -121,7 +121,7 @@ export class SseSink implements AnswerSink {
     const data = place && event.subarray(place.start, place.end)
     const found = data && known?.find([data])
     const taken = found && this.#take(found.idKey)
-    if (place && found && taken?.known === known) {
+    if (place && found && taken?.known === known && (await isAdmitted(taken, found.memo))) {
       return withPlainData(event, place, found.rewritten())
     }
     const message = messageOf(event)
@@ -130,14 +130,26 @@ export class SseSink implements AnswerSink {
     const rewrite = taken ?? this.#take(idKey(id))
     if (rewrite === undefined) return event
     try {
-      const rewritten = await rewrite.rewrite(message)
+      const rewritten = await rewrite.rewrite(message, (kept, memo) => {
+        if (data) {
+          rewrite.known?.note(new Uint8Array(data), kept, { memo, isSame: kept === message })
+        }
+      })
       if (rewritten === message) return event
-      if (data) rewrite.known?.note(new Uint8Array(data), rewritten)
       return withEventData(event, JSON.stringify(rewritten))
     } catch (error) {
       // This answer failed; the rest of the stream did not.
       const itsId = typeof id === 'string' || typeof id === 'number' ? id : null
       return withEventData(event, toAdapterError(error).toJsonRpc(itsId))
     }
+  }
+}
+
+/** What can't be told now is told, or fails, when the answer is rewritten. */
+async function isAdmitted(rewrite: PendingRewrite | undefined, memo: unknown): Promise<boolean> {
+  try {
+    return rewrite?.admits === undefined || (await rewrite.admits(memo))
+  } catch {
+    return false
   }
 }

@@ -204,11 +204,12 @@ export class SessionRegistry {
       }
     }
     const known = this.#sessions.get(nameOf(key.serverId, key.sessionId))
-    if (known === undefined) return this.#adopt(view.record, principal, askedAtMs)
+    if (known === undefined) return this.#adopt(view.record, principal, askedAtMs, view.drift)
     // What runs and what is counted hangs on this object, so it stays the only one.
     if (known.record.upstreamSessionId !== view.record.upstreamSessionId)
       known.hasNewUpstream = true
     known.record = view.record
+    known.drift = view.drift
     known.isStale = false
     known.confirmedAtMs = askedAtMs
     this.#touch(known, Date.now())
@@ -235,8 +236,14 @@ export class SessionRegistry {
     )
   }
 
-  #adopt(record: SessionRecord, principal: string, confirmedAtMs: number): Session {
+  #adopt(
+    record: SessionRecord,
+    principal: string,
+    confirmedAtMs: number,
+    drift: string | null = null,
+  ): Session {
     const session = new Session(record, principal, Date.now(), confirmedAtMs)
+    session.drift = drift
     this.#sessions.set(nameOf(record.serverId, record.sessionId), session)
     this.#used.add(session)
     return session

@@ -3,12 +3,22 @@ import type { CallPlaces } from './call-places.ts'
 import type { JsonObject, SessionKey, SessionRecord } from '../../shared/state/records.ts'
 import type { KnownAnswers } from '../exchange/known-answers.ts'
 
+/** Takes what equal answers are to be rewritten to. */
+export type KeepAnswer = (rewritten: JsonObject, memo: unknown) => void
+
 /** A response that an adapter still has to look at, by the JSON-RPC id of its request. */
 export interface PendingRewrite {
   /** Where what was made of equal answers is kept, for a rewrite that depends on nothing else and holds nothing: it may never be asked. */
   readonly known?: KnownAnswers
-  /** Answers the message to send in its place. */
-  rewrite(message: JsonObject): Promise<JsonObject>
+  /** Whether what is known is right for whoever waits here too, by what was noted with it; absent where it always is. */
+  readonly admits?: (memo: unknown) => boolean | Promise<boolean>
+  /** Whether an answer that can not be looked at must not be passed on. */
+  readonly isRequired?: boolean
+  /**
+   * Answers the message to send in its place. With `keep` it may say what equal answers can be rewritten to from now on, with what `admits` is to be
+   * given; that need not be what it answers.
+   */
+  rewrite(message: JsonObject, keep?: KeepAnswer): Promise<JsonObject>
   /** No response will come. */
   abandon(): void
 }
@@ -44,6 +54,8 @@ export class Session {
   reinitialising: Promise<boolean> | undefined
   /** Whether the upstream session is another than the one that the client initialised: event ids from before mean nothing to it. */
   hasNewUpstream = false
+  /** How its tools differ from what is pinned, as the store has it; see `StateStore.noteDrift`. */
+  drift: string | null = null
   /** Whether the record has to be read again before the next use: another party may have changed it. */
   isStale = false
   readonly #suspended = new Map<string, PendingRewrite>()

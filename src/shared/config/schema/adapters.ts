@@ -2,7 +2,7 @@
 
 import { z } from 'zod'
 
-import { bool, choice, positive, section, text, uriScheme } from './fields.ts'
+import { bool, choice, pattern, positive, section, text, uriScheme } from './fields.ts'
 
 const overridesSchema = section({
   tool_call_timeout_seconds: positive()
@@ -50,17 +50,10 @@ const outputLocatorSchema = section({
     .default(null)
     .describe('`structured`: the field that holds the path; dots reach into objects.'),
   output_path_regexes: z
-    .array(
-      z
-        .string()
-        .refine(
-          isRegex,
-          'must be a valid JavaScript regular expression (a named group is written (?<name>…), not (?P<name>…))',
-        ),
-    )
+    .array(pattern())
     .default([])
     .describe(
-      '`regex`: patterns in order; the first group, or else the whole match, is the path. Empty for the built-in pattern.',
+      '`regex`: patterns in order; the first group, or else the whole match, is the path. Empty for the built-in pattern. Patterns run in linear time (RE2), so without look-around and back-references.',
     ),
 })
 
@@ -94,11 +87,3 @@ export const adapterSchema = z.discriminatedUnion('type', [
   uploadConsumerSchema,
   artifactProducerSchema,
 ])
-
-function isRegex(pattern: string): boolean {
-  try {
-    return new RegExp(pattern) instanceof RegExp
-  } catch {
-    return false
-  }
-}

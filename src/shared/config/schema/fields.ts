@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 
+import { patternProblem } from '../patterns.ts'
 import { parseByteSize } from '../units.ts'
 
 const TRUE_WORDS = new Set(['true', 't', 'yes', 'y', 'on', '1'])
@@ -144,6 +145,22 @@ export function httpPath() {
       (path) => path === '/' || isPlainPath(path),
       'may use only letters, digits and . _ ~ @ + - between single slashes, and no . or .. segment',
     )
+}
+
+/** A regular expression that can be matched in linear time, whatever the text. */
+export function pattern() {
+  return z
+    .string()
+    .min(1)
+    .superRefine((source, context) => {
+      const problem = source === '' ? undefined : patternProblem(source)
+      if (problem !== undefined) {
+        context.addIssue({
+          code: 'custom',
+          message: `must be a regular expression that can be matched in linear time (RE2): ${problem}; look-around and back-references are not, and special characters that stand for themselves need a \\ before them`,
+        })
+      }
+    })
 }
 
 /** A URI scheme with its slashes, trimmed and lower-cased. */

@@ -11,6 +11,7 @@ import {
   httpPath,
   httpUrl,
   integer,
+  pattern,
   positive,
   section,
   text,
@@ -120,10 +121,10 @@ export const serverSchema = section({
     .prefault({})
     .describe('Watching tools for changes during a session.'),
   disabled_tools: z
-    .array(z.string().min(1))
+    .array(pattern())
     .default([])
     .describe(
-      'Tools to hide and refuse: exact names or regular expressions that match whole names.',
+      'Tools to hide and refuse: exact names or regular expressions that match whole names. Patterns run in linear time (RE2), so without look-around and back-references.',
     ),
   adapters: z
     .array(adapterSchema)

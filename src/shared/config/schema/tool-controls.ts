@@ -37,7 +37,9 @@ export const toolMetadataSanitizationSchema = section({
   normalize_unicode: bool().default(true).describe('Bring text into Unicode form NFKC.'),
   remove_invisible_characters: bool()
     .default(true)
-    .describe('Remove invisible format characters (Unicode category Cf).'),
+    .describe(
+      'Remove what nobody sees: format and control characters (bidi, zero-width, tags), variation selectors, fillers.',
+    ),
   max_tool_title_chars: positive()
     .nullable()
     .default(256)
@@ -57,7 +59,7 @@ export const toolDefinitionPinningSchema = section({
   mode: choice(PINNING_MODES)
     .default('warn')
     .describe(
-      'What happens when a tool changes after the session first listed it: `warn` marks it, `block` refuses it, `off` does not look.',
+      'What happens when a tool changes after the session first listed it: `warn` marks it in lists and in the log, `block` refuses it, `off` does not look. With `block` a client that calls without a list has its tools listed for it once.',
     ),
   block_strategy: choice(BLOCK_STRATEGIES)
     .default('error')

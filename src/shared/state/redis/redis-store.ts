@@ -15,6 +15,7 @@ import {
 } from './artifacts.ts'
 import { takeRequests } from './buckets.ts'
 import { enterCalls, keepAlive, leaveCalls } from './calls.ts'
+import { noteDrift, pinCatalogue } from './catalogue.ts'
 import { clear } from './clear.ts'
 import { RedisContext } from './context.ts'
 import type { RedisStoreOptions } from './context.ts'
@@ -60,6 +61,8 @@ const OPERATIONS: { readonly [V in StoreVerb]: Operation<V> } = {
   replaceUpstreamSession,
   claimReinitialisation,
   endReinitialisation,
+  pinCatalogue,
+  noteDrift,
   closeSession,
   reserveBytes,
   releaseBytes,

@@ -18,7 +18,7 @@ return 'opened'
 `,
 )
 
-/** Answers nil, or record, standing, last access, terminal reason. */
+/** Answers nil, or record, standing, last access, terminal reason, drift. */
 export const READ = script(
   CLOCK,
   SESSION,
@@ -27,7 +27,7 @@ local s = load_usable()
 if not s then
   return nil
 end
-return {redis.call('HGET', H, 'rec'), s.standing, int(s.la), s.terminal}
+return {redis.call('HGET', H, 'rec'), s.standing, int(s.la), s.terminal, redis.call('HGET', H, 'drift')}
 `,
 )
 

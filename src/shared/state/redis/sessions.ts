@@ -48,7 +48,7 @@ export async function readSession(
 ): Promise<SessionView | undefined> {
   const answer = await ctx.onSessionBinary(READ, key)
   if (!Array.isArray(answer)) return undefined
-  const [bytes, standing, lastAccess, reason] = listOf(answer)
+  const [bytes, standing, lastAccess, reason, drift] = listOf(answer)
   const record = readRecord(ctx, key, bytesOf(bytes))
   if (record === undefined) return undefined
   return {
@@ -56,6 +56,7 @@ export async function readSession(
     state: textOf(standing) === 'active' ? 'active' : 'tombstoned',
     lastAccessedAtMs: numberOf(lastAccess),
     terminalReason: Buffer.isBuffer(reason) ? textOf(reason) : null,
+    drift: Buffer.isBuffer(drift) ? textOf(drift) : null,
   }
 }
 
