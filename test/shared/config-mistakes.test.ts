@@ -373,6 +373,13 @@ t.test('YAML mistakes are reported by place, never with the text of the file', a
     '2:1  this key is given twice in the same section; keep one of them',
   ])
   t.match(report(`core:\n  auth: {token: hunter2\n${SERVERS}`).join('\n'), /is not valid YAML/)
+  for (const token of ['!hunter2', '!a!hunter2', '|hunter2', '*hunter2', '"hunter2\\hunter2"']) {
+    const said = report(`core:\n  auth:\n    token: ${token}\n${SERVERS}`)
+    t.match(said[0], /^3:\d+ +(?:is not valid YAML|core.auth.token refers to)/, token)
+    t.notMatch(said.join('\n'), /unter2/, 'the file is not quoted')
+  }
+  const lost = report(`core:\n  port: 1\n}  auth: {token: "hunter2"}\n${SERVERS}`)
+  t.same(lost, ['3:1  is not valid YAML: Unexpected flow-map-end token in YAML stream'])
   t.notMatch(report(`core:\n  auth: {token: hunter2\n${SERVERS}`).join('\n'), /hunter2/)
   t.match(report(`${SERVERS}---\na: 1\n`), [
     '5:1  a second document begins here; the configuration is one YAML document',

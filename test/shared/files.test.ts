@@ -45,6 +45,8 @@ const NAMES: readonly [raw: string, safe: string, why: string][] = [
   [' \t ', 'fallback', 'blank'],
   ['dir/', 'fallback', 'no last component'],
   ['name. . ', 'name', 'trailing dots and spaces'],
+  ['name\u3000.', 'name', 'a trailing blank of another kind before a dot'],
+  ['a\n\u0308.txt', 'ä.txt', 'composed across what goes'],
   ['CON', '_CON', 'a device name'],
   ['nul.txt', '_nul.txt', 'a device name with an extension'],
   ['console.txt', 'console.txt', 'only begins like a device name'],

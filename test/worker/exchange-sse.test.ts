@@ -103,6 +103,22 @@ t.test('one byte at a time is no different', async (t) => {
   )
 })
 
+t.test('nor is it for bytes that are no proper stream', async (t) => {
+  const noise = fc.string({
+    unit: fc.constantFrom('\r', '\n', '\r\n', 'data: x', 'data', 'id:1', ':', ' ', '\u0000', 'ü'),
+    maxLength: 30,
+  })
+  holds(
+    t,
+    fc.property(noise, fc.array(fc.nat(), { maxLength: 20 }), (text, places) => {
+      const bytes = Buffer.from(text, 'utf8')
+      const pieces = split(cut(bytes, places))
+      deepEqual(Buffer.concat([...pieces.events, pieces.rest]), bytes)
+      deepEqual(dataOf(pieces.events), dataOf(split([bytes]).events))
+    }),
+  )
+})
+
 t.test(
   'an event is found as soon as its last byte is there, and its data is what a client reads',
   async (t) => {

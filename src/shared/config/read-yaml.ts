@@ -10,6 +10,7 @@ import {
   parseDocument,
   type Document,
   type YAMLMap,
+  type YAMLParseError,
 } from 'yaml'
 
 import { interpolate, type Environment } from './interpolate.ts'
@@ -66,12 +67,20 @@ function parse(text: string, lines: LineCounter, file: string): Document {
       { path: '', line: null, column: null, message: `can't be read as YAML: ${reason}` },
     ])
   }
-  const problems = [...document.errors, ...document.warnings].map(({ code, message, pos }) => {
-    const { line, col } = lines.linePos(pos[0])
-    return { path: '', line, column: col, message: explainYaml(code, message) }
-  })
+  const problems = [...untilLost(document.errors), ...document.warnings].map(
+    ({ code, message, pos }) => {
+      const { line, col } = lines.linePos(pos[0])
+      return { path: '', line, column: col, message: explainYaml(code, message) }
+    },
+  )
   if (problems.length > 0) throw new ConfigError(file, problems)
   return document
+}
+
+/** Behind a token that fits nowhere the parser finds more and more of them, and at wrong places: they tell nothing. */
+function untilLost(errors: readonly YAMLParseError[]): readonly YAMLParseError[] {
+  const lostAt = errors.findIndex(({ code }) => code === 'UNEXPECTED_TOKEN')
+  return lostAt === -1 ? errors : errors.slice(0, lostAt + 1)
 }
 
 function explainYaml(code: string, message: string): string {
@@ -82,8 +91,15 @@ function explainYaml(code: string, message: string): string {
       return 'a second document begins here; the configuration is one YAML document'
     case 'TAB_AS_INDENT':
       return 'a tab is used as indentation; use blanks'
+    case 'TAG_RESOLVE_FAILED':
+      return 'is not valid YAML: Unresolved tag; a value that begins with ! needs quotes'
+    case 'BAD_DQ_ESCAPE':
+      return 'is not valid YAML: an escape sequence that is not known'
+    case 'BAD_DIRECTIVE':
+      return 'is not valid YAML: a directive that is not known'
     default:
-      return `is not valid YAML: ${message}`
+      // What comes after a colon quotes the file, which may be a secret.
+      return `is not valid YAML: ${message.split(': ', 1)[0] ?? ''}`
   }
 }
 

@@ -10,6 +10,8 @@ export const SNIFF_BYTES = 512
 /** Control, format (bidi overrides, zero-width) and line-separating characters, and lone surrogates. */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu
 const WINDOWS_RESERVED = /[<>:"|?*]/g
+/** What no name ends in: Windows drops dots and blanks there, and others are not seen. */
+const END = /[.\s]+$/
 const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)/i
 
 /**
@@ -20,11 +22,12 @@ const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)/i
 export function sanitizeFilename(raw: string, fallback: string): string {
   const last = raw.split(/[/\\]/).at(-1) ?? ''
   const visible = last
-    .normalize('NFC')
     .replace(INVISIBLE, '')
+    // After that: what was apart may compose now.
+    .normalize('NFC')
     .replace(WINDOWS_RESERVED, '_')
     .trim()
-    .replace(/[. ]+$/, '')
+    .replace(END, '')
   if (visible === '') return fallback
   const shown = visible.replace(/^\.+/, '_')
   return cutName(WINDOWS_DEVICE.test(shown) ? `_${shown}` : shown)
@@ -65,7 +68,7 @@ function cutName(name: string): string {
   const extension = extensionOf(name)
   const kept = Buffer.byteLength(extension) <= MAX_EXTENSION_BYTES ? extension : ''
   const stem = name.slice(0, name.length - kept.length)
-  return cutBytes(stem, MAX_NAME_BYTES - Buffer.byteLength(kept)).replace(/[. ]+$/, '') + kept
+  return cutBytes(stem, MAX_NAME_BYTES - Buffer.byteLength(kept)).replace(END, '') + kept
 }
 
 /** The longest prefix of whole code points that fits. */
