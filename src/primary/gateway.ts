@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Config } from '../shared/config/config.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import type { Log } from '../shared/log.ts'
+import type { Redactor } from '../shared/redaction.ts'
 import { loadOrCreateSecret } from '../shared/signing.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
@@ -41,8 +42,8 @@ export class StoreLostError extends Error {
   }
 }
 
-/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. */
-export async function startGateway(config: Config, log: Log): Promise<Gateway> {
+/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. Secrets that it makes are told to `redactor`. */
+export async function startGateway(config: Config, log: Log, redactor: Redactor): Promise<Gateway> {
   const parts = new StopList()
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
@@ -56,7 +57,11 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
   const { auth } = config.core
-  const secret = auth.signingSecret ?? (auth.enabled ? auth.token : null)
+  const secret =
+    auth.signingSecret ??
+    (auth.enabled ? auth.token : null) ??
+    (await loadOrCreateSecret(join(config.storage.root, 'state', 'signing-secret')))
+  redactor.learn({ values: [secret] })
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -65,9 +70,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     config,
     state: stateOptions(config),
     workers,
-    signingSecrets: [
-      secret ?? (await loadOrCreateSecret(join(config.storage.root, 'state', 'signing-secret'))),
-    ],
+    signingSecrets: [secret],
     fallbackBaseUrl: `http://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {

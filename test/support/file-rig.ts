@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { startReplica, type Replica } from './replica.ts'
+import { noteAnswer } from './secret-scan.ts'
 import { fileServerSection, startFileServer, type FileServer } from './upstreams/file-server.ts'
 
 /** Headers that a well-behaved MCP client sends with a POST. */
@@ -110,6 +111,7 @@ export class FileRig {
       body: typeof message === 'string' ? message : JSON.stringify(message),
     })
     const text = await response.text()
+    noteAnswer(text, response.headers.get('mcp-session-id'))
     return { status: response.status, text, message: messageIn(text), headers: response.headers }
   }
 
