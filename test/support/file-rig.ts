@@ -51,11 +51,12 @@ export class FileRig {
     this.#replica = replica
   }
 
-  /** `sections` are added to the configuration; `core` and `server` are merged in. */
+  /** `sections` are added to the configuration; `core` and `server` are merged in, `moreServers` follow the file server. */
   static async start(
     sections: {
       readonly core?: object
       readonly server?: object
+      readonly moreServers?: readonly object[]
       readonly [section: string]: unknown
     } = {},
     directory?: string,
@@ -194,11 +195,16 @@ function messageIn(text: string): Readonly<Record<string, unknown>> {
 function rigConfig(
   upstreamUrl: string,
   workspace: string,
-  { core = {}, server = {}, ...sections }: NonNullable<Parameters<typeof FileRig.start>[0]>,
+  {
+    core = {},
+    server = {},
+    moreServers = [],
+    ...sections
+  }: NonNullable<Parameters<typeof FileRig.start>[0]>,
 ): Record<string, unknown> {
   return {
     core: { allow_artifacts_download: true, ...core },
     ...sections,
-    servers: [{ ...fileServerSection(upstreamUrl, workspace), ...server }],
+    servers: [{ ...fileServerSection(upstreamUrl, workspace), ...server }, ...moreServers],
   }
 }

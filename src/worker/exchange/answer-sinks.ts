@@ -6,7 +6,7 @@ import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
 import type { UpstreamCall } from '../upstream/upstream.ts'
 import type { Exchange } from './exchange.ts'
-import { isObject, parseJson } from './json-rpc.ts'
+import { isObject, parseEventData, parseJson } from './json-rpc.ts'
 import type { KnownAnswers } from './known-answers.ts'
 import {
   eventData,
@@ -300,6 +300,9 @@ export class SseSink implements AnswerSink {
       try {
         await step()
       } catch (error) {
+        // What comes after it is not read: the upstream must not wait for a reader.
+        this.#abandoned = true
+        this.#call.abort()
         this.#onCut(toAdapterError(error), this.#resumable)
       }
     })
@@ -333,16 +336,11 @@ export class SseSink implements AnswerSink {
   }
 }
 
-/** The JSON-RPC message in an event, if there is one. */
+/** The JSON-RPC message in an event, if there is one. Throws ADAPTER_UPSTREAM_INVALID for one that must not be parsed. */
 export function messageOf(event: Uint8Array): JsonObject | undefined {
   const data = eventData(event)
-  if (data === undefined) return undefined
-  try {
-    const value: unknown = JSON.parse(data)
-    return isObject(value) ? value : undefined
-  } catch {
-    return undefined
-  }
+  const value = data === undefined ? undefined : parseEventData(data)
+  return isObject(value) ? value : undefined
 }
 
 /** Whether the media type is that of an event stream. */
