@@ -33,7 +33,8 @@ export function runScript(
   })
   t.teardown(() => child.kill('SIGKILL'))
   let output = ''
-  watchOutput(name, () => output)
+  // The demo is a client: it prints what it was given.
+  if (name !== 'demo.mjs') watchOutput(name, () => output)
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
       output += text
