@@ -5,6 +5,7 @@ import type { Config } from '../shared/config/config.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import { maskUrls } from '../shared/config/secrets.ts'
 import type { Log } from '../shared/log.ts'
+import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
@@ -42,8 +43,8 @@ export class StoreLostError extends Error {
   }
 }
 
-/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. */
-export async function startGateway(config: Config, log: Log): Promise<Gateway> {
+/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. Secrets that it makes are told to `redactor`. */
+export async function startGateway(config: Config, log: Log, redactor: Redactor): Promise<Gateway> {
   const parts = new StopList()
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
@@ -58,6 +59,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     )
   }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
+  const signingSecrets = await signingKeys(config)
+  redactor.learn({ values: signingSecrets })
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -66,7 +69,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     config,
     state: stateOptions(config),
     workers,
-    signingSecrets: await signingKeys(config),
+    signingSecrets,
     fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {

@@ -8,10 +8,12 @@ import { loadConfig } from '../shared/config/load.ts'
 import type { LoadedConfig } from '../shared/config/load.ts'
 import { printEffectiveConfig } from '../shared/config/print.ts'
 import { ConfigError } from '../shared/config/problems.ts'
+import { secretsOf } from '../shared/config/secrets.ts'
 import { unbuiltFields } from '../shared/config/unbuilt-fields.ts'
 import { openLog } from '../shared/log.ts'
-import { stateOptions } from '../shared/state/state-options.ts'
 import type { Log } from '../shared/log.ts'
+import { Redactor } from '../shared/redaction.ts'
+import { stateOptions } from '../shared/state/state-options.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
@@ -55,6 +57,15 @@ const NO_ARGUMENTS = {
   logLevel: undefined,
 } as const
 
+/** For everything that this process writes; knows no secret until a configuration is read. */
+const redactor = new Redactor({ values: [] })
+
+// What nobody caught would be printed as it is, secrets included.
+process.on('uncaughtException', (error) => {
+  fail(1, `remote-mcp-adapter: ${error.stack ?? String(error)}\n`)
+  process.exit()
+})
+
 await main()
 
 async function main(): Promise<void> {
@@ -73,7 +84,9 @@ async function main(): Promise<void> {
       case 'doctor': {
         // It brings the client of Redis, which nobody else here needs.
         const { runDoctor } = await import('./doctor/doctor.ts')
-        process.exitCode = await runDoctor(load(args), (line) => process.stdout.write(`${line}\n`))
+        process.exitCode = await runDoctor(load(args), (line) =>
+          process.stdout.write(`${redactor.text(line)}\n`),
+        )
         return
       }
       case 'serve':
@@ -89,7 +102,7 @@ async function main(): Promise<void> {
 }
 
 function fail(code: number, text: string): void {
-  process.stderr.write(text)
+  process.stderr.write(redactor.text(text))
   process.exitCode = code
 }
 
@@ -134,10 +147,12 @@ function parse(argv: readonly string[]) {
 }
 
 function load(args: Arguments): LoadedConfig {
-  return loadConfig({
+  const loaded = loadConfig({
     path: resolveConfigPath(args.config, process.env, process.cwd()),
     env: process.env,
   })
+  redactor.learn(secretsOf(loaded.config))
+  return loaded
 }
 
 function check(args: Arguments): void {
@@ -168,7 +183,7 @@ async function serve(args: Arguments): Promise<void> {
         : { logLevel: LOG_LEVELS.find((level) => level === args.logLevel) ?? 'info' }),
     },
   }
-  const log = openLog(config.core.logLevel, 'primary')
+  const log = openLog(config.core.logLevel, 'primary', redactor)
   const unbuilt = unbuiltFields(loaded)
   if (unbuilt.length > 0)
     log.warn(
@@ -176,7 +191,7 @@ async function serve(args: Arguments): Promise<void> {
       'configuration fields accepted, but without effect in this version',
     )
   await logRisks(loaded, log)
-  const gateway = await startGateway(config, log)
+  const gateway = await startGateway(config, log, redactor)
   log.info(
     {
       host: config.core.host,

@@ -1,34 +1,26 @@
-/** Process logging: pino, JSON lines on standard error, readable text on a terminal. */
+/** Process logging: pino, JSON lines on standard error, readable text on a terminal. Every line passes the redactor as the last thing before it is written. */
 import { isatty } from 'node:tty'
 
 import { pino } from 'pino'
 
+import type { Redactor } from './redaction.ts'
+
 /** The part of pino that the program uses. */
 export type Log = Pick<pino.Logger, 'debug' | 'info' | 'warn' | 'error'>
 
-/** Names of fields that never reach a log, at the top level or one level down. */
-const SECRET_FIELDS = [
-  'token',
-  'authorization',
-  'cookie',
-  'signingSecret',
-  'password',
-  'passphrase',
-  'secret',
-]
+/** How many causes of an error are told. */
+const MAX_CAUSES = 5
 
 /**
  * Opens the log of one thread. `level` uses the configuration's names (`warning`, `critical`). Standard output stays free for commands that print a
  * result.
  */
-export function openLog(level: string, thread: string): Log {
+export function openLog(level: string, thread: string, redactor: Redactor): Log {
   const options: pino.LoggerOptions = {
     level: level === 'warning' ? 'warn' : level === 'critical' ? 'fatal' : level,
     base: { thread },
-    redact: {
-      paths: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
-      censor: '<redacted>',
-    },
+    serializers: { err: describeError },
+    hooks: { streamWrite: (line) => redactLine(line, redactor) },
   }
   if (isatty(2)) {
     return pino({
@@ -39,7 +31,32 @@ export function openLog(level: string, thread: string): Log {
   return pino(options, pino.destination({ dest: 2, sync: true }))
 }
 
-/** A session id short enough to be harmless in a log. */
-export function shortId(id: string): string {
-  return `${id.slice(0, 6)}…`
+/**
+ * What is told of an error: its name, message, code, stack and causes, and nothing else that hangs on it. Errors of clients carry what was sent, such as
+ * the arguments of a Redis command.
+ */
+function describeError(error: unknown, causes = 0): unknown {
+  if (!(error instanceof Error)) return String(error)
+  const { name, message, stack, cause } = error
+  return {
+    type: name,
+    message,
+    ...('code' in error && typeof error.code === 'string' ? { code: error.code } : {}),
+    stack,
+    ...(error instanceof AggregateError
+      ? { errors: error.errors.slice(0, MAX_CAUSES).map(String) }
+      : {}),
+    ...(cause === undefined || causes >= MAX_CAUSES
+      ? {}
+      : { cause: describeError(cause, causes + 1) }),
+  }
+}
+
+/** Values are redacted one by one, so that what is replaced never breaks the line. */
+function redactLine(line: string, redactor: Redactor): string {
+  try {
+    return `${JSON.stringify(redactor.value(JSON.parse(line)))}\n`
+  } catch {
+    return redactor.text(line)
+  }
 }

@@ -2,16 +2,20 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 
+import { secretsOf } from '../shared/config/secrets.ts'
 import { FrameChannel } from '../shared/frames/channel.ts'
 import type { ToPrimaryFrame, ToWorkerFrame } from '../shared/frames/frames.ts'
 import { openLog } from '../shared/log.ts'
+import { Redactor } from '../shared/redaction.ts'
 import { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import { WorkerRuntime } from './runtime.ts'
 
 // The supervisor is the only one who starts this thread.
 const options = workerData as WorkerOptions
-const log = openLog(options.config.core.logLevel, `worker-${options.index}`)
+const redactor = new Redactor(secretsOf(options.config))
+redactor.learn({ values: options.signingSecrets })
+const log = openLog(options.config.core.logLevel, `worker-${options.index}`, redactor)
 const store = new RemoteStore(options.storePort)
 const channel: FrameChannel<ToPrimaryFrame, ToWorkerFrame> = new FrameChannel(
   options.framePort,

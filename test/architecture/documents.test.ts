@@ -33,7 +33,14 @@ t.test('every code of the catalogue is sent from somewhere', async (t) => {
 })
 
 t.test('files that the documents name are there', async (t) => {
-  const pages = ['README.md', 'ARCHITECTURE.md', 'docs/testing.md', 'docs/operations.md']
+  const pages = [
+    'README.md',
+    'ARCHITECTURE.md',
+    'docs/testing.md',
+    'docs/operations.md',
+    'docs/security.md',
+    'docs/dependencies.md',
+  ]
   for (const page of pages) {
     const text = readFileSync(page, 'utf8').replaceAll(/```[\s\S]*?```/g, '')
     const named = [
@@ -44,6 +51,23 @@ t.test('files that the documents name are there', async (t) => {
       t.ok(existsSync(path) || existsSync(join('src', path)), `${page}: ${path}`)
   }
 })
+
+t.test(
+  'every control of docs/security.md names where it is and a test that shows it',
+  async (t) => {
+    const page = readFileSync('docs/security.md', 'utf8')
+    const controls = page.slice(page.indexOf('## Controls'), page.indexOf('## Not protected'))
+    const rows = controls
+      .split('\n')
+      .filter((line) => line.startsWith('| ') && !/^\| (?:Threat|-+) /.test(line))
+      .map((line) => line.split('|').map((cell) => cell.trim()))
+    t.ok(rows.length > 25)
+    for (const [, threat = '', , where = '', proof = ''] of rows) {
+      t.match(where, /^`[\w./-]+`/, `${threat}: where`)
+      t.match(proof, /`test\/[\w./-]+`|`npm run check`/, `${threat}: test`)
+    }
+  },
+)
 
 t.test('links between the documents lead somewhere', async (t) => {
   const docs = readdirSync('docs').filter((name) => name.endsWith('.md'))

@@ -9,6 +9,7 @@ import t from 'tap'
 import { stringify } from 'yaml'
 
 import { eventually, within } from '../support/eventually.ts'
+import { noteConfig, noteSecrets, watchOutput } from '../support/secret-scan.ts'
 import { FileRig } from '../support/file-rig.ts'
 
 t.setTimeout(600_000)
@@ -34,6 +35,8 @@ async function run(
     env: { PATH: process.env['PATH'], ...env },
   })
   let [out, err] = ['', '']
+  watchOutput(args.join(' '), () => out + err)
+  noteSecrets(Object.values(env))
   child.stdout.on('data', (chunk) => (out += String(chunk)))
   child.stderr.on('data', (chunk) => (err += String(chunk)))
   const code = await within<number | null>(
@@ -47,6 +50,7 @@ async function run(
 async function configFile(name: string, config: object): Promise<string> {
   const path = join(directory, name)
   await writeFile(path, stringify(config))
+  noteConfig(config)
   return path
 }
 

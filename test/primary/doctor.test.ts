@@ -15,6 +15,7 @@ import { eventually, within } from '../support/eventually.ts'
 import { connectionTo } from '../contract/watching-replica.ts'
 import { ask, freePort, startRedis, startRedisCluster, startSentinel } from '../support/redis.ts'
 import { startReplica } from '../support/replica.ts'
+import { noteConfig, watchOutput } from '../support/secret-scan.ts'
 
 t.setTimeout(600_000)
 
@@ -55,8 +56,10 @@ interface Ended {
 async function run(command: string, config: object): Promise<Ended> {
   const path = join(await mkdtemp(join(directory, 'config-')), 'config.yaml')
   await writeFile(path, stringify(config))
+  noteConfig(config)
   const child = spawn(process.execPath, [MAIN, command, '--config', path])
   let [out, err] = ['', '']
+  watchOutput(command, () => out + err)
   child.stdout.on('data', (chunk) => (out += String(chunk)))
   child.stderr.on('data', (chunk) => (err += String(chunk)))
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))

@@ -12,6 +12,7 @@ import { Supervisor, type SupervisorOptions } from '../../src/primary/supervisor
 import { loadConfig } from '../../src/shared/config/load.ts'
 import { ownerOf } from '../../src/shared/ids.ts'
 import { openLog } from '../../src/shared/log.ts'
+import { Redactor } from '../../src/shared/redaction.ts'
 import { localStoreOptions } from '../../src/shared/state/local-options.ts'
 import { eventually, within } from '../support/eventually.ts'
 import { INITIALIZE, MCP_HEADERS } from '../support/file-rig.ts'
@@ -66,7 +67,7 @@ async function optionsFor(
     workers: WORKERS,
     signingSecrets: ['secret'],
     fallbackBaseUrl: 'http://127.0.0.1',
-    log: openLog('critical', 'primary'),
+    log: openLog('critical', 'primary', new Redactor({ values: [] })),
     threads,
   }
 }

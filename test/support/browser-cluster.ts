@@ -5,7 +5,7 @@ import { join } from 'node:path'
 
 import type { Test } from 'tap'
 
-import { shortId } from '../../src/shared/log.ts'
+import { shortId } from '../../src/shared/redaction.ts'
 import { startCluster } from './cluster.ts'
 import type { Cluster, ClusterReplica } from './cluster.ts'
 import { eventually } from './eventually.ts'

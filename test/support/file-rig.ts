@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { startReplica, type Replica } from './replica.ts'
+import { noteAnswer } from './secret-scan.ts'
 import { fileServerSection, startFileServer, type FileServer } from './upstreams/file-server.ts'
 
 /** Headers that a well-behaved MCP client sends with a POST. */
@@ -50,11 +51,12 @@ export class FileRig {
     this.#replica = replica
   }
 
-  /** `sections` are added to the configuration; `core` and `server` are merged in. */
+  /** `sections` are added to the configuration; `core` and `server` are merged in, `moreServers` follow the file server. */
   static async start(
     sections: {
       readonly core?: object
       readonly server?: object
+      readonly moreServers?: readonly object[]
       readonly [section: string]: unknown
     } = {},
     directory?: string,
@@ -110,6 +112,7 @@ export class FileRig {
       body: typeof message === 'string' ? message : JSON.stringify(message),
     })
     const text = await response.text()
+    noteAnswer(text, response.headers.get('mcp-session-id'))
     return { status: response.status, text, message: messageIn(text), headers: response.headers }
   }
 
@@ -192,11 +195,16 @@ function messageIn(text: string): Readonly<Record<string, unknown>> {
 function rigConfig(
   upstreamUrl: string,
   workspace: string,
-  { core = {}, server = {}, ...sections }: NonNullable<Parameters<typeof FileRig.start>[0]>,
+  {
+    core = {},
+    server = {},
+    moreServers = [],
+    ...sections
+  }: NonNullable<Parameters<typeof FileRig.start>[0]>,
 ): Record<string, unknown> {
   return {
     core: { allow_artifacts_download: true, ...core },
     ...sections,
-    servers: [{ ...fileServerSection(upstreamUrl, workspace), ...server }],
+    servers: [{ ...fileServerSection(upstreamUrl, workspace), ...server }, ...moreServers],
   }
 }

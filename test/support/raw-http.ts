@@ -2,6 +2,7 @@
 import { connect, type Socket } from 'node:net'
 
 import { within } from './eventually.ts'
+import { noteAnswer } from './secret-scan.ts'
 
 /** One answer. `body` is without chunked framing. */
 export interface RawResponse {
@@ -97,6 +98,7 @@ export class RawConnection {
   async response(limitMs = 10_000): Promise<RawResponse> {
     await this.#until('an answer', () => this.responses().length > 0, limitMs)
     const [first] = this.responses()
+    noteAnswer(first?.body ?? '', first?.headers.get('mcp-session-id'))
     if (first === undefined)
       throw new Error(`closed without an answer: ${JSON.stringify(this.text.slice(0, 300))}`)
     return first

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
 
 import { within } from './eventually.ts'
+import { noteConfig, noteSecrets, noteSigningSecret, watchOutput } from './secret-scan.ts'
 
 /** A running adapter. */
 export interface Replica {
@@ -36,6 +37,8 @@ export interface ReplicaOptions {
   readonly env?: Readonly<Record<string, string>>
 }
 
+const SECRET_VARIABLE = /TOKEN|SECRET|PASSWORD|KEY/
+
 const MAIN = fileURLToPath(new URL('../../src/primary/main.js', import.meta.url))
 
 /** Starts an adapter; resolves when it listens, rejects with its output when it does not. */
@@ -56,6 +59,13 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } },
   )
   let output = ''
+  watchOutput('an adapter', () => output)
+  noteConfig(config)
+  noteSecrets(
+    Object.entries(options.env ?? {}).flatMap(([name, value]) =>
+      SECRET_VARIABLE.test(name) ? [value] : [],
+    ),
+  )
   const exited = new Promise<number | null>((resolve) =>
     child.once('exit', (code) => resolve(code)),
   )
@@ -73,6 +83,7 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     child.kill('SIGKILL')
     throw error
   })
+  noteSigningSecret(config.storage.root)
   return {
     url: `http://127.0.0.1:${port}`,
     port,

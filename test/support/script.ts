@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url'
 
 import type { Test } from 'tap'
 
+import { watchOutput } from './secret-scan.ts'
+
 const SCRIPTS = fileURLToPath(new URL('../../../scripts/', import.meta.url))
 
 /** A running script. */
@@ -31,6 +33,8 @@ export function runScript(
   })
   t.teardown(() => child.kill('SIGKILL'))
   let output = ''
+  // The demo is a client: it prints what it was given.
+  if (name !== 'demo.mjs') watchOutput(name, () => output)
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
       output += text

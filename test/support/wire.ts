@@ -3,6 +3,7 @@
 import { Agent, request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 
 import { eventually, within } from './eventually.ts'
+import { noteAnswer, noteSecrets } from './secret-scan.ts'
 
 /** A request as it goes out. */
 export interface WireRequest {
@@ -65,6 +66,7 @@ export function open(url: string, options: WireRequest = {}): Promise<WireStream
   const answer = new Promise<WireStream>((resolve, reject) => {
     const outgoing = httpRequest(url, { method, headers, agent, signal }, (incoming) => {
       const parts: Buffer[] = []
+      noteSecrets([incoming.headers['mcp-session-id'] ?? []].flat())
       incoming.on('data', sink ?? ((part: Buffer) => parts.push(part)))
       const ended = new Promise<'end' | 'cut'>((settle) => {
         incoming.on('end', () => settle('end'))
@@ -97,6 +99,7 @@ export async function send(url: string, options: WireRequest = {}): Promise<Wire
   const how = await within('the end of the answer', stream.ended, 20_000)
   if (how === 'cut') throw new Error(`the answer was cut off after ${stream.text()}`)
   const body = stream.text()
+  noteAnswer(body)
   // What it holds is for the test to check.
   const json = (): RpcAnswer => JSON.parse(body) as RpcAnswer
   return { status: stream.status, headers: stream.headers, body, json }

@@ -75,6 +75,23 @@ export function parseJson(body: Uint8Array | string): unknown {
   return parseText(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'))
 }
 
+/** Parses the data of an event of an upstream; undefined when it is not JSON. Throws ADAPTER_UPSTREAM_INVALID for what is too deep or has too many values. */
+export function parseEventData(data: string): unknown {
+  try {
+    if (data.length > UNCHECKED_BYTES || opensMany(data, '[', '{')) refuseBomb(Buffer.from(data))
+  } catch (error) {
+    const why = error instanceof Error ? error.message : ''
+    throw new AdapterError('ADAPTER_UPSTREAM_INVALID', `an event of the upstream server: ${why}`, {
+      cause: error,
+    })
+  }
+  try {
+    return JSON.parse(data)
+  } catch {
+    return undefined
+  }
+}
+
 function parseText(text: string): unknown {
   try {
     return JSON.parse(text)

@@ -109,6 +109,9 @@ export class SseSink implements AnswerSink {
       try {
         await step()
       } catch (error) {
+        // What comes after it is not read: the upstream must not wait for a reader.
+        this.#abandoned = true
+        this.#call.abort()
         this.#onCut(toAdapterError(error), this.#resumable)
       }
     })

@@ -4,7 +4,7 @@
  */
 import { AdapterError } from '../../shared/errors.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
-import { isObject } from './json-rpc.ts'
+import { isObject, parseEventData } from './json-rpc.ts'
 
 const LF = 0x0a
 const CR = 0x0d
@@ -91,16 +91,11 @@ export function eventData(event: Uint8Array): string | undefined {
   return lines.length === 0 ? undefined : lines.map((line) => line.value).join('\n')
 }
 
-/** The JSON-RPC message in an event, if there is one. */
+/** The JSON-RPC message in an event, if there is one. Throws ADAPTER_UPSTREAM_INVALID for one that must not be parsed. */
 export function messageOf(event: Uint8Array): JsonObject | undefined {
   const data = eventData(event)
-  if (data === undefined) return undefined
-  try {
-    const value: unknown = JSON.parse(data)
-    return isObject(value) ? value : undefined
-  } catch {
-    return undefined
-  }
+  const value = data === undefined ? undefined : parseEventData(data)
+  return isObject(value) ? value : undefined
 }
 
 /** Where the data of an event stands, in bytes: the line, and what it holds. */

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
-import { shortId } from '../../shared/log.ts'
+import { shortId } from '../../shared/redaction.ts'
 import type { SessionKey, SessionRecord } from '../../shared/state/records.ts'
 import { toAdapterError } from '../exchange/adapter-error.ts'
 import { unknownSession } from '../session/registry.ts'

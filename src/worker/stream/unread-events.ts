@@ -2,7 +2,7 @@
 import type { Log } from '../../shared/log.ts'
 import type { SessionKey } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
-import { isObject } from '../exchange/json-rpc.ts'
+import { isObject, parseEventData } from '../exchange/json-rpc.ts'
 import { eventData } from '../exchange/sse.ts'
 import type { Lease } from './lease.ts'
 
@@ -135,10 +135,11 @@ function messagesIn(event: Uint8Array): readonly { message: unknown; text: strin
   if (data === undefined || data === '') return []
   let value: unknown
   try {
-    value = JSON.parse(data)
+    value = parseEventData(data)
   } catch {
     return []
   }
+  if (value === undefined) return []
   // The text as it came where that can be: parsing has rounded numbers that are too large for it.
   if (!Array.isArray(value) && !data.includes('\n')) return [{ message: value, text: data }]
   const messages: readonly unknown[] = Array.isArray(value) ? value : [value]

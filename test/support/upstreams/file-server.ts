@@ -6,6 +6,7 @@ import { isInitializeRequest, type JSONRPCMessage } from '@modelcontextprotocol/
 import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
+import { noted } from '../secret-scan.ts'
 import { EventLog } from './event-log.ts'
 import { createFileInstance } from './files/file-instance.ts'
 import { headerOf, listenOnLoopback, readJsonBody, sendRpcError } from './http-fixture.ts'
@@ -57,7 +58,7 @@ export async function startFileServer(options: FileServerOptions): Promise<FileS
     const transport = new StreamableHTTPServerTransport({
       enableJsonResponse: options.jsonResponse ?? false,
       ...(options.stateless !== true && {
-        sessionIdGenerator: () => randomUUID(),
+        sessionIdGenerator: () => noted(randomUUID()),
         eventStore: new EventLog<JSONRPCMessage>(),
         onsessioninitialized: (id: string) => void transports.set(id, transport),
         onsessionclosed: (id: string) => void transports.delete(id),

@@ -143,7 +143,9 @@ export class Http1Call implements UpstreamCall, ParsedAnswer {
   }
 }
 
+/** A listener that refuses an answer says why; anything else that it throws is not shown. */
 function listenerError(cause: unknown): AdapterError {
+  if (cause instanceof AdapterError) return cause
   return new AdapterError('ADAPTER_INTERNAL', 'the adapter failed while it handled this answer', {
     cause,
   })

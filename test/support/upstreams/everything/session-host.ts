@@ -4,6 +4,7 @@ import { NodeStreamableHTTPServerTransport } from '@modelcontextprotocol/node'
 import { isInitializeRequest, type JSONRPCMessage } from '@modelcontextprotocol/server'
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { noted } from '../../secret-scan.ts'
 import { EventLog } from '../event-log.ts'
 import { headerOf, sendRpcError } from '../http-fixture.ts'
 import type { Change, EverythingContext } from './everything-context.ts'
@@ -58,7 +59,7 @@ export class SessionHost {
     const subscribed = new Set<string>()
     const server = createEverythingInstance(this.#context, subscribed)
     const transport = new NodeStreamableHTTPServerTransport({
-      sessionIdGenerator: () => randomUUID(),
+      sessionIdGenerator: () => noted(randomUUID()),
       eventStore: new EventLog<JSONRPCMessage>(),
       retryInterval: retryIntervalMs,
       onsessioninitialized: (id) => {
