@@ -280,6 +280,25 @@ servers:
   t.notOk(b?.adapters.some((adapter) => 'overrides' in adapter || 'includeRawOutput' in adapter))
 })
 
+function headersOf(url: string, more = ''): unknown {
+  const text = `servers: [{id: a, mount_path: /a, upstream: {url: "${url}"${more}}}]`
+  return load(text).servers[0]?.upstream.staticHeaders
+}
+
+t.test('credentials in the URL of an upstream are sent as HTTP Basic authentication', async (t) => {
+  const encoded = Buffer.from('me:päss wörd').toString('base64')
+  t.same(headersOf('http://me:p%C3%A4ss%20w%C3%B6rd@h/mcp'), { authorization: `Basic ${encoded}` })
+  t.same(headersOf('http://me:100%25%zz@h/mcp'), {
+    authorization: `Basic ${Buffer.from('me:100%25%zz').toString('base64')}`,
+  })
+  t.same(
+    headersOf('http://me:secret@h/mcp', ', static_headers: {AUTHORIZATION: Bearer x}'),
+    { AUTHORIZATION: 'Bearer x' },
+    'a header that was given wins',
+  )
+  t.same(headersOf('http://h/mcp'), {})
+})
+
 t.test('locks follow the state backend when they are automatic', async (t) => {
   const redis = 'state_persistence: {type: redis, redis: {host: r}}\n'
   t.equal(load(SERVERS).storage.lockMode, 'file')

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { camelize, type Camelized } from './camel.ts'
 import type { AdapterConfig, Config, ServerConfig } from './config.ts'
 import type { ConfigDocument } from './schema/document.ts'
+import { decoded } from './secrets.ts'
 
 type ServerDocument = ConfigDocument['servers'][number]
 type AdapterDocument = ServerDocument['adapters'][number]
@@ -55,7 +56,24 @@ export function toConfig(document: EffectiveDocument): Config {
 
 function toServer(document: Camelized<EffectiveDocument>['servers'][number]): ServerConfig {
   const { toolDefaults, adapters, ...server } = document
-  return { ...server, ...toolDefaults, adapters: adapters.map(toAdapter) }
+  return {
+    ...server,
+    ...toolDefaults,
+    upstream: withCredentialsOfUrl(server.upstream),
+    adapters: adapters.map(toAdapter),
+  }
+}
+
+/** What stands before the @ of an upstream's URL is sent as HTTP Basic authentication (RFC 7617), unless a static header says otherwise. */
+function withCredentialsOfUrl(upstream: ServerConfig['upstream']): ServerConfig['upstream'] {
+  const { username, password } = new URL(upstream.url)
+  const isGiven = Object.keys(upstream.staticHeaders).some(
+    (name) => name.toLowerCase() === 'authorization',
+  )
+  if (isGiven || (username === '' && password === '')) return upstream
+  const credentials = `${decoded(username)}:${decoded(password)}`
+  const authorization = `Basic ${Buffer.from(credentials, 'utf8').toString('base64')}`
+  return { ...upstream, staticHeaders: { ...upstream.staticHeaders, authorization } }
 }
 
 function toAdapter(

@@ -96,7 +96,8 @@ function secretsInUrl(text: string): string[] {
   return [credential, ...inQuery].flatMap((secret) => [secret, decoded(secret)])
 }
 
-function decoded(text: string): string {
+/** Percent-decoded where that can be, else as it is. */
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {

@@ -43,7 +43,9 @@ const upstreamSchema = section({
   transport: choice(['streamable_http', 'sse'])
     .default('streamable_http')
     .describe('MCP transport of the upstream.'),
-  url: httpUrl().describe('Endpoint of the upstream.'),
+  url: httpUrl().describe(
+    'Endpoint of the upstream. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
+  ),
   insecure_tls: bool().default(false).describe('Do not check the certificate of the upstream.'),
   connect_timeout_seconds: positive()
     .default(10)
