@@ -7,7 +7,7 @@ import type { UpstreamCall } from '../upstream/upstream.ts'
 import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
-import { idKey } from './json-rpc.ts'
+import { findByResponseId, hasMethod } from './json-rpc.ts'
 import type { KnownAnswers } from './known-answers.ts'
 import {
   hasEventId,
@@ -86,9 +86,10 @@ export class SseSink implements AnswerSink {
   }
 
   end(): void {
-    this.#after(() => {
+    this.#after(async () => {
       const rest = this.#splitter.rest()
-      if (rest.byteLength > 0) this.#exchange.write(rest)
+      // Not an event to most clients, but to those that go without its end.
+      if (rest.byteLength > 0) this.#exchange.write(await this.#rewrite(rest))
       this.#onEnd(this.#resumable)
       this.#exchange.end()
     })
@@ -128,9 +129,9 @@ export class SseSink implements AnswerSink {
       return withPlainData(event, place, found.rewritten())
     }
     const message = messageOf(event)
-    if (message === undefined || message['method'] !== undefined) return event
+    if (message === undefined || hasMethod(message)) return event
     const { id } = message
-    const rewrite = taken ?? this.#take(idKey(id))
+    const rewrite = taken ?? findByResponseId(id, this.#take)
     if (rewrite === undefined) return event
     try {
       const rewritten = await rewrite.rewrite(message, (kept, memo) => {
