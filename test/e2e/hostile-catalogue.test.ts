@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 
 import { startReplica } from '../support/replica.ts'
 import {
+  beginStream,
   event,
   idOf,
   sendJson,
@@ -19,7 +20,7 @@ import type {
   Script,
   ScriptedUpstream,
 } from '../support/upstreams/scripted-upstream.ts'
-import { answerIn, WireSession } from '../support/wire.ts'
+import { answerIn, messagesIn, WireSession } from '../support/wire.ts'
 import type { RpcAnswer } from '../support/wire.ts'
 
 t.setTimeout(300_000)
@@ -468,6 +469,30 @@ besideHonest(
     if (plain !== undefined) hostile.scripts.set('tools/list', plain)
   },
 )
+
+besideHonest('a list that comes on the standalone stream is judged, too', async (t) => {
+  for (const escaped of ['"tools"', String.raw`"\u0074ools"`]) {
+    listed = HONEST
+    const session = await sessionOf('keeps')
+    await list(session)
+    hostile.scripts.set('GET', ({ response }) => {
+      beginStream(response)
+      const stray = event({ jsonrpc: '2.0', id: 77, result: { tools: [POISONED] } })
+      const note = event({ jsonrpc: '2.0', method: 'notifications/tools/list_changed' })
+      response.write(`${note}${stray.replace('"tools"', escaped)}${note}: end\n\n`)
+    })
+    const stream = await session.get()
+    await stream.until(': end')
+    stream.close()
+    t.notMatch(stream.text(), 'id_rsa')
+    t.match(messagesIn(stream.text()), [
+      { method: 'notifications/tools/list_changed' },
+      { id: 77, error: { code: 1409 } },
+      { method: 'notifications/tools/list_changed' },
+    ])
+  }
+  hostile.scripts.delete('GET')
+})
 
 besideHonest('code mode takes no tools from an answer that says it failed', async (t) => {
   const plain = hostile.scripts.get('tools/list')
