@@ -146,7 +146,9 @@ export class InnerExchange implements Exchange {
     this.#parts = []
     try {
       const message = parseJson(body)
-      if (isObject(message)) return { kind: 'response', status: this.#status, message }
+      // A result counts with a status of success only: the others are passed on without a look at what they hold.
+      if (isObject(message) && (this.#status < 300 || message['result'] === undefined))
+        return { kind: 'response', status: this.#status, message }
     } catch {
       // Said below.
     }

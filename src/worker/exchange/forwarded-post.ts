@@ -148,7 +148,7 @@ export class ForwardedPost implements AnswerListener {
 
   /** Whether something that has to be looked at comes in a form that can't be: some client might make sense of it all the same. */
   #mustRefuse(status: number, headers: HeaderList): boolean {
-    if (status !== 200 || isEventStream(headers) || isJson(headers)) return false
+    if (status >= 300 || isEventStream(headers) || isJson(headers)) return false
     return [...this.#options.rewrites.values()].some(({ isRequired }) => isRequired === true)
   }
 

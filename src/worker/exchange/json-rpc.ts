@@ -105,6 +105,26 @@ export function idKey(id: unknown): string {
   return JSON.stringify(id) ?? 'undefined'
 }
 
+/**
+ * Finds what waits for a response, by each id that a client may take the response's for. The official SDKs read `"5"` as 5: an upstream that writes it
+ * so must not get past what is to be done with the answer.
+ */
+export function findByResponseId<T>(
+  id: unknown,
+  find: (key: string) => T | undefined,
+): T | undefined {
+  const found = find(idKey(id))
+  if (found !== undefined) return found
+  if (typeof id === 'number') return find(idKey(String(id)))
+  const number = typeof id === 'string' ? Number(id) : NaN
+  return Number.isNaN(number) ? undefined : find(idKey(number))
+}
+
+/** Whether what a server sent is a request or a notification. Some clients read a method that is no text as none. */
+export function hasMethod(message: JsonObject): boolean {
+  return typeof message['method'] === 'string'
+}
+
 /** Whether a parsed value is a JSON object. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -8,7 +8,7 @@ import type { UpstreamCall } from '../upstream/upstream.ts'
 import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
-import { idKey, isObject, parseJson } from './json-rpc.ts'
+import { findByResponseId, hasMethod, isObject, parseJson } from './json-rpc.ts'
 
 /** Takes a JSON answer whole, rewrites the responses that somebody waits for, adds local ones, and sends it. */
 export class JsonSink implements AnswerSink {
@@ -126,11 +126,13 @@ export class JsonSink implements AnswerSink {
     const open = new Map(this.#rewrites)
     let changed = this.#locals.length > 0
     for (const [index, message] of messages.entries()) {
-      if (!isObject(message) || message['method'] !== undefined) continue
-      const key = idKey(message['id'])
-      const rewrite = open.get(key)
+      if (!isObject(message) || hasMethod(message)) continue
+      const rewrite = findByResponseId(message['id'], (key) => {
+        const waiting = open.get(key)
+        open.delete(key)
+        return waiting
+      })
       if (rewrite === undefined) continue
-      open.delete(key)
       // One after the other: they share the session's quota, and order decides who gets the last byte of it.
       const keep = isList
         ? undefined

@@ -242,6 +242,7 @@ export class McpEndpoint {
       streams,
       lastEventId: headerValue(received, 'last-event-id'),
       orphanRewrite: this.#planner.orphanRewrite(session, received),
+      strayRewrite: this.#planner.strayRewrite(session, received),
       headers: (resumes) => {
         sentTo = session.record.upstreamSessionId
         const kept = resumes ? received : withoutHeader(received, 'last-event-id')

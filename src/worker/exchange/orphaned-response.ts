@@ -5,9 +5,10 @@
 import type { AdapterServices } from '../adapters/adapter.ts'
 import { withFailure } from '../adapters/artifact-result.ts'
 import type { ServerConfig } from '../../shared/config/config.ts'
-import type { SessionKey } from '../../shared/state/records.ts'
+import type { JsonObject, SessionKey } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
-import { isObject } from './json-rpc.ts'
+import { hasMethod, isObject } from './json-rpc.ts'
+import { messageOf } from './sse.ts'
 
 const LOST_FILE =
   'The tool ran, but its file was not kept, because the replica of this gateway that waited for it is gone. Call the tool again.'
@@ -39,4 +40,34 @@ export function orphanRewrite(context: OrphanContext): PendingRewrite | undefine
     },
     abandon: () => {},
   }
+}
+
+/**
+ * For responses on a stream that is for requests and notifications only. Clients find by its id whom a response is for, wherever it comes from: a list of
+ * tools must not get to them unseen this way. Undefined when nothing is done with lists.
+ */
+export function strayRewrite(list: PendingRewrite | undefined): PendingRewrite | undefined {
+  if (list === undefined) return undefined
+  return {
+    rewrite: (response) =>
+      holdsTools(response) ? list.rewrite(response) : Promise.resolve(response),
+    abandon: () => {},
+  }
+}
+
+/** Whether an event is no answer with tools. Most need no parsing to tell: the word is not in them, nor an escape that may hide it. */
+export function isNoToolList(event: Uint8Array): boolean {
+  const bytes = Buffer.from(event.buffer, event.byteOffset, event.byteLength)
+  if (!bytes.includes('tools') && !bytes.includes(String.raw`\u`)) return true
+  try {
+    const message = messageOf(event)
+    return message === undefined || hasMethod(message) || !holdsTools(message)
+  } catch {
+    // Whoever reads it says what is wrong.
+    return false
+  }
+}
+
+function holdsTools({ result }: JsonObject): boolean {
+  return isObject(result) && Array.isArray(result['tools'])
 }

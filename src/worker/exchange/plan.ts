@@ -21,7 +21,7 @@ import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
 import { isObject, rpcError } from './json-rpc.ts'
 import type { Message, RequestId } from './json-rpc.ts'
-import { orphanRewrite } from './orphaned-response.ts'
+import { orphanRewrite, strayRewrite } from './orphaned-response.ts'
 import type { ToolLists } from './tool-lists.ts'
 
 type Request = Extract<Message, { kind: 'request' }>
@@ -92,10 +92,19 @@ export class Planner {
 
   /** For a response on a resumed stream whose own rewrite is gone; undefined where none can need one. */
   orphanRewrite(session: Session, received: HeaderList): PendingRewrite | undefined {
-    const list = this.#toolLists.looksAtTools
+    const list = this.#unexpectedList(session, received)
+    return orphanRewrite({ server: this.server, key: session.key, services: this.#services, list })
+  }
+
+  /** For a response on a stream that is not for responses; undefined where none can do harm. */
+  strayRewrite(session: Session, received: HeaderList): PendingRewrite | undefined {
+    return strayRewrite(this.#unexpectedList(session, received))
+  }
+
+  #unexpectedList(session: Session, received: HeaderList): PendingRewrite | undefined {
+    return this.#toolLists.looksAtTools
       ? this.#toolLists.rewrite({ session, received, hasCursor: true })
       : undefined
-    return orphanRewrite({ server: this.server, key: session.key, services: this.#services, list })
   }
 
   /** Whether a tool call needs the adapter, so that it can't just be passed on. */

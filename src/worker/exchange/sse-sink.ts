@@ -7,7 +7,7 @@ import type { UpstreamCall } from '../upstream/upstream.ts'
 import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
-import { idKey } from './json-rpc.ts'
+import { findByResponseId, hasMethod } from './json-rpc.ts'
 import type { KnownAnswers } from './known-answers.ts'
 import {
   hasEventId,
@@ -29,9 +29,11 @@ export class SseSink implements AnswerSink {
   readonly #take: TakeRewrite
   readonly #known: KnownAnswers | undefined
   readonly #call: UpstreamCall
+  readonly #passes: ((event: Uint8Array) => boolean) | undefined
   readonly #onEnd: (resumable: boolean) => void
   readonly #onCut: (error: AdapterError, resumable: boolean) => void
   #work: Promise<void> = Promise.resolve()
+  #steps = 0
   #resumable = false
   #abandoned = false
 
@@ -41,6 +43,8 @@ export class SseSink implements AnswerSink {
     take: TakeRewrite
     /** Where answers that some of the rewrites wait for may be known. */
     known?: KnownAnswers | undefined
+    /** Tells events that need no look: they go on at once, unless others before them wait. */
+    passes?: ((event: Uint8Array) => boolean) | undefined
     locals: readonly JsonObject[]
     maxBytes: number
     call: UpstreamCall
@@ -52,6 +56,7 @@ export class SseSink implements AnswerSink {
     this.#splitter = new SseSplitter(options.maxBytes)
     this.#take = options.take
     this.#known = options.known
+    this.#passes = options.passes
     this.#call = options.call
     this.#onEnd = options.onEnd
     this.#onCut = options.onCut
@@ -74,6 +79,10 @@ export class SseSink implements AnswerSink {
       return
     }
     if (events.length === 0) return
+    if (this.#steps === 0 && this.#passes !== undefined && events.every(this.#passes)) {
+      this.#relay(events)
+      return
+    }
     this.#call.pause()
     this.#after(async () => {
       let flowing = true
@@ -86,9 +95,10 @@ export class SseSink implements AnswerSink {
   }
 
   end(): void {
-    this.#after(() => {
+    this.#after(async () => {
       const rest = this.#splitter.rest()
-      if (rest.byteLength > 0) this.#exchange.write(rest)
+      // Not an event to most clients, but to those that go without its end.
+      if (rest.byteLength > 0) this.#exchange.write(await this.#rewrite(rest))
       this.#onEnd(this.#resumable)
       this.#exchange.end()
     })
@@ -103,16 +113,27 @@ export class SseSink implements AnswerSink {
     this.#onEnd(this.#resumable)
   }
 
+  #relay(events: readonly Uint8Array[]): void {
+    let flowing = true
+    for (const event of events) {
+      this.#resumable ||= hasEventId(event)
+      flowing = this.#exchange.write(event)
+    }
+    if (!flowing) this.#call.pause()
+  }
+
   #after(step: () => Promise<void> | void): void {
+    this.#steps++
     this.#work = this.#work.then(async () => {
-      if (this.#abandoned) return
       try {
-        await step()
+        if (!this.#abandoned) await step()
       } catch (error) {
         // What comes after it is not read: the upstream must not wait for a reader.
         this.#abandoned = true
         this.#call.abort()
         this.#onCut(toAdapterError(error), this.#resumable)
+      } finally {
+        this.#steps--
       }
     })
   }
@@ -128,9 +149,9 @@ export class SseSink implements AnswerSink {
       return withPlainData(event, place, found.rewritten())
     }
     const message = messageOf(event)
-    if (message === undefined || message['method'] !== undefined) return event
+    if (message === undefined || hasMethod(message)) return event
     const { id } = message
-    const rewrite = taken ?? this.#take(idKey(id))
+    const rewrite = taken ?? findByResponseId(id, this.#take)
     if (rewrite === undefined) return event
     try {
       const rewritten = await rewrite.rewrite(message, (kept, memo) => {

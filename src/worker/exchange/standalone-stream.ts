@@ -13,6 +13,7 @@ import type { GetPlan } from '../stream/upstream-get.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream, UpstreamCall } from '../upstream/upstream.ts'
 import { RawSink } from './raw-sink.ts'
+import { isNoToolList } from './orphaned-response.ts'
 import { SseSink } from './sse-sink.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
@@ -33,6 +34,8 @@ export interface StandaloneStreamOptions {
   readonly lastEventId: string | undefined
   /** Looks at responses whose own rewrite is not here: it was on a replica that is lost. Undefined when none need one. */
   readonly orphanRewrite: PendingRewrite | undefined
+  /** Looks at responses where none belongs. Undefined when none can do harm. */
+  readonly strayRewrite: PendingRewrite | undefined
   /** Whether the adapter has notifications of its own to send: then a stream is served even when the upstream has none. */
   readonly hasOwnEvents: boolean
   readonly maxEventBytes: number
@@ -171,16 +174,18 @@ export class StandaloneStream implements StreamClient, NotificationSink {
   }
 
   #openSink(status: number, headers: HeaderList, call: UpstreamCall): AnswerSink {
-    const { exchange, session, maxEventBytes, orphanRewrite } = this.#options
+    const { exchange, session, maxEventBytes, orphanRewrite, strayRewrite } = this.#options
     // A stream that breaks off is closed: clients open another, with Last-Event-ID when they have one.
     const onCut = (): void => this.close()
-    const orphan = this.plan.resumes ? orphanRewrite : undefined
+    const mayHoldAnswers = this.plan.resumes || session.hasSuspended
+    const orphan = this.plan.resumes ? orphanRewrite : strayRewrite
     if (!this.#isOpen || (!session.hasSuspended && orphan === undefined))
       return new RawSink(exchange, { status, headers }, call, onCut)
     return new SseSink({
       exchange,
       head: { status, headers },
       take: (key) => session.takeSuspended(key) ?? orphan,
+      passes: mayHoldAnswers ? undefined : isNoToolList,
       locals: [],
       maxBytes: maxEventBytes,
       call,
