@@ -189,6 +189,17 @@ t.test(
     })
     for (const name of ['x-hop', 'mcp-hop', 'x-user', 'cookie', 'x-mcp-adapter-auth-token'])
       t.notHas(headers, name)
+    const second = new RawConnection(replica.port)
+    t.teardown(() => second.destroy())
+    second.send(
+      'POST /mcp/strict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n' +
+        `Accept: application/json, text/event-stream\r\nX-Mcp-Adapter-Auth-Token: ${TOKEN}\r\n` +
+        'X-Tenant: one\r\nX-User: somebody\r\nConnection: keep-alive, X-Tenant\r\n' +
+        `Content-Length: ${body.length}\r\n\r\n${body}`,
+    )
+    const lost = await second.response()
+    t.equal(lost.status, 400, 'a required header can not be taken away by naming it')
+    t.match(lost.body, 'header x-tenant is required')
   },
 )
 

@@ -470,6 +470,19 @@ besideHonest(
   },
 )
 
+besideHonest(
+  'a call whose name is no text reaches no upstream that has hidden tools',
+  async (t) => {
+    const session = await sessionOf('short')
+    for (const name of [['sub'], { toString: 'sub' }, 7, null]) {
+      const answer = await session.request('tools/call', { name, arguments: {} })
+      t.match([answer.status, answerIn(answer).error], [400, { code: -32602 }])
+    }
+    t.equal((await session.request('tools/call')).status, 400)
+    t.notOk(hostile.requests('tools/call').some(({ body }) => !/"name":"/.test(body)))
+  },
+)
+
 besideHonest('a list that comes on the standalone stream is judged, too', async (t) => {
   for (const escaped of ['"tools"', String.raw`"\u0074ools"`]) {
     listed = HONEST

@@ -149,23 +149,32 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     credential: credential ?? '',
     authorization: found['authorization'] ?? '',
     passesAuthorization: selection.passesAuthorization,
-    missing: missing[0],
+    missing: missing[0] ?? selection.required.find((name) => namesHop(connection, name)),
     problem: problem ?? framingProblem(found),
   }
 }
 
 /** The list without the headers that `Connection` names: they are about this connection (RFC 9110 §7.6.1). */
 function withoutHops(list: readonly string[], connection: string): readonly string[] {
-  const named = new Set(
+  const named = hopsOf(connection)
+  const isHop = (name: string | undefined): boolean => named.has(name ?? '')
+  // Nearly always it is `keep-alive` or `close`, and nothing goes.
+  if (!list.some((name, index) => index % 2 === 0 && isHop(name))) return list
+  return list.filter((_, index) => !isHop(list[index - (index % 2)]))
+}
+
+/** Whether a header that is there goes no further. One that is required must not be lost that way. */
+function namesHop(connection: string, name: string): boolean {
+  return connection !== '' && hopsOf(connection).has(name)
+}
+
+function hopsOf(connection: string): ReadonlySet<string> {
+  return new Set(
     connection
       .toLowerCase()
       .split(',')
       .map((name) => name.trim()),
   )
-  const isHop = (name: string | undefined): boolean => named.has(name ?? '')
-  // Nearly always it is `keep-alive` or `close`, and nothing goes.
-  if (!list.some((name, index) => index % 2 === 0 && isHop(name))) return list
-  return list.filter((_, index) => !isHop(list[index - (index % 2)]))
 }
 
 function bodyLength(found: Readonly<Record<string, string | undefined>>): number {

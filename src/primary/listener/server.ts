@@ -322,6 +322,17 @@ export class Listener {
     clearTimeout(limit)
   }
 
+  /** Whether somebody asks who may see more; not found out while too many tokens are being judged. */
+  async #isKnown(headers: ReadHeaders): Promise<boolean> {
+    if (this.#held >= MAX_HELD) return false
+    this.#held++
+    try {
+      return await this.#gate.knows(headers)
+    } finally {
+      this.#held--
+    }
+  }
+
   #answerHealth(
     res: HttpResponse,
     probe: Probe,
@@ -333,7 +344,7 @@ export class Listener {
       gone = true
     })
     const answer = async () =>
-      this.#ports.health(probe, probe === 'healthz' && (await this.#gate.knows(headers)))
+      this.#ports.health(probe, probe === 'healthz' && (await this.#isKnown(headers)))
     void answer().then(({ status, body }) => {
       if (!gone)
         respond(

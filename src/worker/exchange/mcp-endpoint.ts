@@ -125,7 +125,10 @@ export class McpEndpoint {
     try {
       refuseEncoding(exchange)
       envelope = readEnvelope(body)
-      if (this.#hasPolicy) refuseAmbiguity(body, envelope.isBatch)
+      if (this.#hasPolicy) {
+        refuseAmbiguity(body, envelope.isBatch)
+        envelope.messages.forEach(refuseNamelessCall)
+      }
       const era = classify(envelope, request.headers)
       if (era.kind === 'stateless') {
         this.#takeStateless(exchange, envelope, era.message, body)
@@ -277,6 +280,13 @@ export class McpEndpoint {
     await handshake.endUpstream(session.record, received)
     await services.files.removeSession(session.key)
   }
+}
+
+/** Whatever else a name is, some upstream may make a text of it: `["x"]` is `x` as the key of an object. */
+function refuseNamelessCall(message: Message): void {
+  if (message.kind === 'response' || message.method !== 'tools/call') return
+  if (typeof message.params?.['name'] === 'string') return
+  throw new AdapterError('ADAPTER_INVALID_PARAMS', 'params.name of tools/call must be a string')
 }
 
 function refuseEncoding(exchange: Exchange): void {
