@@ -18,7 +18,9 @@ await runMain(() => {
   const report = parsed(stdout)
   if (error !== undefined || report?.vulnerabilities === undefined) {
     const why = error?.message ?? report?.message ?? 'no answer that could be read'
-    say(`Vulnerabilities were NOT looked up: the registry's audit endpoint can't be asked (${why}).`)
+    say(
+      `Vulnerabilities were NOT looked up: the registry's audit endpoint can't be asked (${why}).`,
+    )
     return 0
   }
   const advisories = Object.values(report.vulnerabilities).flatMap(({ name, via }) =>
