@@ -320,7 +320,13 @@ t.test(
       ['https://mcp.example.com', 200],
       ['http://localhost:3000', 200],
       ['http://127.0.0.1', 200],
+      ['http://[::1]:8080', 200],
+      ['http://app.localhost:3000', 200],
       ['https://evil.example', 403],
+      ['http://203.0.113.9', 403],
+      ['http://[2001:db8::9]:8080', 403],
+      ['http://127.0.0.1.evil.example', 403],
+      ['http://neighbour', 403],
       ['https://app.example.net', 403],
       ['https://app.example.net:8443.evil.example', 403],
       ['null', 403],
@@ -330,6 +336,9 @@ t.test(
     ]
     for (const [origin, status] of origins)
       t.equal(await ask('localhost', origin), status, `Origin ${origin}: ${status}`)
+    for (const host of ['10.1.2.3:8932', '[2001:db8::1]:8932', 'adapter'])
+      t.equal(await ask(host, `http://${host}`), 200, `a page of ours, asked for at ${host}`)
+    t.equal(await ask('10.1.2.3:8932', 'http://10.1.2.3:9000'), 403, 'a page of a neighbour')
     const evil = await askRaw(
       guarded.port,
       `GET /upload/files HTTP/1.1\r\nHost: evil.example\r\n\r\n`,

@@ -85,6 +85,10 @@ export async function startFuzzUpstream(options: {
         serverInfo: { name: 'fuzz', version: '1' },
       }
       sendJson(response, 200, { jsonrpc: '2.0', id, result }, { 'mcp-session-id': fresh })
+    } else if (Array.isArray(message)) {
+      // As servers of a revision without batches do.
+      const error = { code: -32600, message: 'no batches' }
+      sendJson(response, 400, { jsonrpc: '2.0', id: null, error })
     } else if (id === undefined || method === undefined) response.writeHead(202).end()
     else
       sendJson(response, 200, {

@@ -86,9 +86,14 @@ export class Authenticator {
         `a valid token is required in header ${this.#headerName}, or as authorization: Bearer`,
       )
     }
+    const seen = this.#tokens.peek(token)
+    if (seen !== undefined) return { kind: 'accepted', principal: seen }
     const digest = digestOf(token)
     const principal = this.#tokens.principalOf(digest)
-    if (principal !== undefined) return { kind: 'accepted', principal }
+    if (principal !== undefined) {
+      this.#tokens.note(token, principal)
+      return { kind: 'accepted', principal }
+    }
     if (this.#jwts === undefined || !looksLikeJwt(token))
       return refused('invalid', 'the token is not valid')
     const key = digest.toString('latin1')

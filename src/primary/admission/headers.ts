@@ -156,9 +156,10 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
 
 /** The list without the headers that `Connection` names: they are about this connection (RFC 9110 §7.6.1). */
 function withoutHops(list: readonly string[], connection: string): readonly string[] {
+  // What nearly every client sends names no header.
+  if (connection === ',keep-alive' || connection === ',close') return list
   const named = hopsOf(connection)
   const isHop = (name: string | undefined): boolean => named.has(name ?? '')
-  // Nearly always it is `keep-alive` or `close`, and nothing goes.
   if (!list.some((name, index) => index % 2 === 0 && isHop(name))) return list
   return list.filter((_, index) => !isHop(list[index - (index % 2)]))
 }

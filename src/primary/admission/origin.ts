@@ -1,9 +1,11 @@
 /**
- * Which Host and Origin names a request may carry. A page that rebinds its own DNS name to this address sends that name in both, so only names that
- * nobody can register are accepted by default: loopback, IP literals, names without a dot, the listening host and `core.public_base_url`.
+ * Which Host and Origin names a request may carry. A page that rebinds its own DNS name to this address sends that name in both, so only Host names that
+ * nobody can register are accepted by default: loopback, IP literals, names without a dot, the listening host and `core.public_base_url`. An Origin says
+ * where a page came from, and anybody can serve pages from an address: of those, only this machine's and the one that was asked are accepted.
  */
 import { hostname } from 'node:os'
 
+const LOOPBACK = /^(?:localhost|[a-z0-9_.-]+\.localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
 const IP_LITERAL = /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]+\])$/
 
 /** The names that a deployment accepts. */
@@ -55,12 +57,15 @@ export class OriginPolicy {
   }
 
   /** Whether an Origin header is acceptable for a request whose Host was accepted. */
-  acceptsOrigin(origin: string): boolean {
+  acceptsOrigin(origin: string, host: string): boolean {
     const lower = origin.toLowerCase()
     if (this.#origins.has(lower) || this.#origins.has('*')) return true
     if (!URL.canParse(lower)) return false
     const url = new URL(lower)
-    return (url.protocol === 'http:' || url.protocol === 'https:') && this.acceptsHost(url.host)
+    if (url.protocol !== 'http:' && url.protocol !== 'https:') return false
+    const name = nameOf(url.host)
+    // What we serve ourselves (the upload page) has our own address, whatever port or scheme stands in front of us.
+    return LOOPBACK.test(name) || this.#hosts.has(name) || url.host === host.toLowerCase()
   }
 }
 

@@ -129,7 +129,7 @@ export class Gate {
         `host ${printable(headers.host)} is not served here; if it should be, set core.public_base_url or list it in core.allowed_hosts`,
       )
     }
-    if (headers.origin !== '' && !this.#origins.acceptsOrigin(headers.origin)) {
+    if (headers.origin !== '' && !this.#origins.acceptsOrigin(headers.origin, headers.host)) {
       return refuseWith(
         'ADAPTER_ORIGIN_REFUSED',
         `origin ${printable(headers.origin)} is not allowed; if it should be, list it in core.allowed_origins`,

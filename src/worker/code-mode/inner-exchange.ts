@@ -15,6 +15,9 @@ export type InnerAnswer =
   | { readonly kind: 'response'; readonly status: number; readonly message: JsonObject }
   | { readonly kind: 'none'; readonly why: string }
 
+/** How long a stream may stay open after its answer, in milliseconds: an upstream that ends it by itself can have its connection used again. */
+const LINGER_MS = 1_000
+
 export interface InnerExchangeOptions {
   readonly request: RequestHead
   /** Id of the request in its body, as a string of our own. */
@@ -39,6 +42,7 @@ export class InnerExchange implements Exchange {
   #bytes = 0
   #abortListener: (() => void) | undefined
   #drainListener: (() => void) | undefined
+  #linger: NodeJS.Timeout | undefined
 
   constructor(options: InnerExchangeOptions) {
     this.#options = options
@@ -114,7 +118,7 @@ export class InnerExchange implements Exchange {
 
   end(): void {
     if (!this.#isOpen) return
-    this.#isOpen = false
+    this.#close()
     if (this.#isStream || this.#isAnswered) {
       this.#answer({ kind: 'none', why: 'the upstream server ended its answer too early' })
       return
@@ -124,7 +128,7 @@ export class InnerExchange implements Exchange {
 
   reset(): void {
     if (!this.#isOpen) return
-    this.#isOpen = false
+    this.#close()
     this.#answer({ kind: 'none', why: "the upstream server's answer broke off" })
   }
 
@@ -136,8 +140,9 @@ export class InnerExchange implements Exchange {
     const message = messageOf(event)
     if (message === undefined || this.#isAnswered) return true
     if (message['method'] !== undefined) return this.#options.onMessage(message)
-    if (message['id'] === this.#options.id)
-      this.#answer({ kind: 'response', status: this.#status, message })
+    if (message['id'] !== this.#options.id) return true
+    this.#answer({ kind: 'response', status: this.#status, message })
+    this.#linger = setTimeout(() => this.#cut(), LINGER_MS)
     return true
   }
 
@@ -166,9 +171,14 @@ export class InnerExchange implements Exchange {
 
   #cut(): void {
     if (!this.#isOpen) return
-    this.#isOpen = false
+    this.#close()
     this.#parts = []
     this.#abortListener?.()
+  }
+
+  #close(): void {
+    this.#isOpen = false
+    clearTimeout(this.#linger)
   }
 
   #answer(answer: InnerAnswer): void {
