@@ -94,7 +94,15 @@ export class WorkerRuntime {
     const upstreams = new Map(
       config.servers.map((server) => [
         server.id,
-        { server, upstream: new StreamableHttpUpstream(server.upstream) },
+        {
+          server,
+          upstream: new StreamableHttpUpstream(server.upstream, (error) =>
+            log.warn(
+              { server: server.id, err: error },
+              'renewed files of upstream.tls can not be used: connections are made with those before',
+            ),
+          ),
+        },
       ]),
     )
     this.#handshake = new Handshake({

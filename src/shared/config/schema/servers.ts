@@ -22,6 +22,7 @@ import {
   serverToolMetadataSanitizationSchema,
   serverUpstreamPingSchema,
 } from './tool-controls.ts'
+import { proxyUrl, upstreamTlsSchema } from './upstream-reach.ts'
 
 /** Server ids stand in paths of URLs and files. */
 const SERVER_ID = /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$/
@@ -47,6 +48,8 @@ const upstreamSchema = section({
     'Endpoint of the upstream. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
   ),
   insecure_tls: bool().default(false).describe('Do not check the certificate of the upstream.'),
+  tls: upstreamTlsSchema.prefault({}).describe('TLS towards the upstream.'),
+  proxy_url: proxyUrl(),
   connect_timeout_seconds: positive()
     .default(10)
     .describe('Seconds that connecting to the upstream may take.'),
