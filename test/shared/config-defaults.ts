@@ -189,6 +189,7 @@ export const DEFAULTS = {
           server_name: null,
         },
         proxy_url: null,
+        metadata_cache_scope: 'auto',
         connect_timeout_seconds: 10,
         max_connections: null,
         stream_linger_seconds: 30,

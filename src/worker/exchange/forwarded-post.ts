@@ -19,7 +19,7 @@ import { messageEvent } from './sse.ts'
 /** What a POST is made of and what surrounds it. */
 export interface ForwardedPostOptions {
   readonly exchange: Exchange
-  readonly upstream: Upstream
+  readonly upstream: Pick<Upstream, 'call'>
   readonly body: Uint8Array | string
   /** Builds the upstream headers; called again for a repetition, when the upstream's session id has changed. */
   readonly headers: () => HeaderList

@@ -77,6 +77,11 @@ const upstreamSchema = section({
     .default({})
     .describe('Headers sent with every request to the upstream. The values are secret.'),
   client_headers: clientHeadersSchema.prefault({}).describe('Headers of clients.'),
+  metadata_cache_scope: choice(['auto', 'principal', 'off'])
+    .default('auto')
+    .describe(
+      'Who shares listings that are reused (`core.upstream_metadata_cache_ttl_seconds`). `auto`: requests of one session where the upstream keeps sessions, as its lists may differ from one to the next, and only while no other replica could serve that session (not with state in Redis); else the sessions of one principal. `principal`: the sessions of one principal, for upstreams whose lists are the same in each session; a change that the upstream tells of on one replica reaches the others when the time is over. `off`: nobody. Only clients that ask alike share: the same revision, capabilities and forwarded headers.',
+    ),
 })
 
 const toolDefaultsSchema = section({
