@@ -191,6 +191,7 @@ export const DEFAULTS = {
         proxy_url: null,
         metadata_cache_scope: 'auto',
         connect_timeout_seconds: 10,
+        initialize_timeout_seconds: 60,
         max_connections: null,
         stream_linger_seconds: 30,
         hold_stream: false,

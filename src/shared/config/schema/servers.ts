@@ -53,6 +53,11 @@ const upstreamSchema = section({
   connect_timeout_seconds: positive()
     .default(10)
     .describe('Seconds that connecting to the upstream may take.'),
+  initialize_timeout_seconds: positive()
+    .default(60)
+    .describe(
+      'Seconds that the upstream may take to answer the `initialize` of a client, connecting included.',
+    ),
   max_connections: positive()
     .nullable()
     .default(null)
@@ -88,7 +93,9 @@ const toolDefaultsSchema = section({
   tool_call_timeout_seconds: positive()
     .nullable()
     .default(null)
-    .describe('Seconds a tool call may take; null inherits from `core.defaults`.'),
+    .describe(
+      'Seconds that a tool call, or another request that is answered at once, may go without progress; null inherits from `core.defaults`.',
+    ),
   allow_raw_output: bool()
     .nullable()
     .default(null)
