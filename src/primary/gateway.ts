@@ -7,6 +7,7 @@ import { maskUrls } from '../shared/config/secrets.ts'
 import type { Log } from '../shared/log.ts'
 import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
+import { checkClientTls } from '../shared/upstream-tls.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { loadNative } from './listener/native.ts'
@@ -49,6 +50,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
   const tls = readTls(config.core)
+  checkClientTls(config.servers)
   const native = loadNative()
   if (tls !== null) requireTls(native)
   const { maxContentLength } = native

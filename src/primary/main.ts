@@ -14,6 +14,7 @@ import { openLog } from '../shared/log.ts'
 import type { Log } from '../shared/log.ts'
 import { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
+import { checkClientTls } from '../shared/upstream-tls.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
@@ -160,6 +161,7 @@ function check(args: Arguments): void {
   // Reads the files that the configuration names.
   stateOptions(loaded.config)
   readTls(loaded.config.core)
+  checkClientTls(loaded.config.servers)
   process.stdout.write(printEffectiveConfig(loaded))
   const unbuilt = unbuiltFields(loaded)
   if (unbuilt.length > 0)

@@ -16,6 +16,7 @@ import { toAdapterError } from './exchange/adapter-error.ts'
 import { fail } from './exchange/failure.ts'
 import { FrameExchange } from './exchange/frame-exchange.ts'
 import type { WorkerChannel } from './exchange/frame-exchange.ts'
+import { Listings } from './exchange/listings.ts'
 import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
@@ -92,10 +93,11 @@ export class WorkerRuntime {
     if (requestsPerMinute !== null)
       this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
     const upstreams = new Map(
-      config.servers.map((server) => [
-        server.id,
-        { server, upstream: new StreamableHttpUpstream(server.upstream) },
-      ]),
+      config.servers.map((server) => {
+        const listings = Listings.of(server, config)
+        const upstream = openUpstream(server, log)
+        return [server.id, { server, listings, upstream: listings?.watch(upstream) ?? upstream }]
+      }),
     )
     this.#handshake = new Handshake({
       registry: this.#registry,
@@ -116,7 +118,7 @@ export class WorkerRuntime {
     this.#sandboxes = config.servers.some(({ codeModeEnabled }) => codeModeEnabled)
       ? new SandboxPool(config.core.codeMode)
       : undefined
-    this.#servers = [...upstreams.values()].map(({ server, upstream }) => ({
+    this.#servers = [...upstreams.values()].map(({ server, upstream, listings }) => ({
       server,
       upstream,
       endpoint: new McpEndpoint({
@@ -127,6 +129,7 @@ export class WorkerRuntime {
         registry: this.#registry,
         handshake: this.#handshake,
         streams: this.#streams,
+        listings,
         sandboxes: this.#sandboxes,
         log,
         fallbackBaseUrl: options.fallbackBaseUrl,
@@ -304,6 +307,15 @@ export class WorkerRuntime {
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
   }
+}
+
+function openUpstream(server: ServerConfig, log: Log): Upstream {
+  return new StreamableHttpUpstream(server.upstream, (error) =>
+    log.warn(
+      { server: server.id, err: error },
+      'renewed files of upstream.tls can not be used: connections are made with those before',
+    ),
+  )
 }
 
 function refuseRate(exchange: FrameExchange, retryAfterMs: number): void {

@@ -204,6 +204,80 @@ t.test(
 )
 
 t.test(
+  'what only shows that a connection lives does not hold off a time limit, at any stage',
+  async (t) => {
+    /** Says something again and again; answers how to stop. */
+    const again = (response: ServerResponse, bytes: string): void => {
+      const timer = setInterval(() => response.write(bytes), 100)
+      response.on('close', () => clearInterval(timer))
+    }
+    const pings = tool((_request, response) => {
+      beginStream(response)
+      again(response, ': ping\n\n')
+    })
+    const drips = tool((_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' }).flushHeaders()
+      again(response, ' ')
+    })
+    const dripsData = tool((_request, response) => {
+      beginStream(response)
+      response.write('data: ')
+      again(response, 'x')
+    })
+    const slowHead = tool((_request, response) => {
+      const { socket } = response
+      const timer = setInterval(() => socket?.write('H'), 100)
+      response.on('close', () => clearInterval(timer))
+    })
+    upstream.scripts.set('prompts/list', () => {})
+    const waits = tool(async (request, response) => {
+      beginStream(response)
+      response.write(event({ jsonrpc: '2.0', id: 1, method: 'elicitation/create', params: {} }))
+      again(response, ': ping\n\n')
+      await delay(1_500)
+      response.end(event({ jsonrpc: '2.0', id: idOf(request), result: { waited: true } }))
+    })
+    const large = tool(async (request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      for (let n = 0; n < 12; n++) {
+        response.write(' '.repeat(16_384))
+        await delay(120)
+      }
+      response.end(JSON.stringify({ jsonrpc: '2.0', id: idOf(request), result: { large: true } }))
+    })
+    const messages = [callOf(quick, pings), callOf(quick, dripsData)] as const
+    const [pinged, dripped, cut, bad, list, waited, sent] = await Promise.all([
+      quick.stream(messages[0]),
+      quick.stream(messages[1]),
+      quick.stream(callOf(quick, drips)),
+      quick.call(slowHead),
+      quick.request('prompts/list'),
+      quick.call(waits),
+      quick.call(large),
+    ])
+    for (const [index, stream] of [pinged, dripped].entries()) {
+      t.equal(await within('the end', stream.ended), 'end')
+      t.match(messagesIn(stream.text().slice(stream.text().lastIndexOf('event: message'))), [
+        { id: messages[index]?.id, error: { code: 1504 } },
+      ])
+    }
+    t.equal(await within('the end', cut.ended), 'cut')
+    t.ok([502, 504].includes(bad.status), 'half a head is no head')
+    t.match(list, { status: 504 })
+    t.match(list.json().error, { code: 1504 })
+    t.match(answerIn(waited), { result: { waited: true } }, 'a person may take longer')
+    t.match(answerIn(sent), { result: { large: true } }, 'and so may much')
+    upstream.scripts.delete('prompts/list')
+    for (const name of [pings, drips, dripsData, slowHead]) {
+      await eventually(
+        'its connection is closed',
+        () => upstream.requests(`tools/call ${name}`)[0]?.isCut === true,
+      )
+    }
+  },
+)
+
+t.test(
   'a client that goes away closes the upstream’s connection, without a cancel of our own',
   async (t) => {
     const before = upstream.requests('notifications/cancelled').length

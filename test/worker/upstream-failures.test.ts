@@ -1,6 +1,7 @@
 // How requests to an upstream fail, are given up or held back over real sockets, and when one may be sent a second time.
 
 import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { Worker } from 'node:worker_threads'
 
 import * as fc from 'fast-check'
@@ -112,6 +113,38 @@ t.test('a server that does not accept in time is a time-out', async (t) => {
   t.equal(answer.errors[0]?.message, 'the upstream server did not accept a connection in time')
   t.same(client.size, { connections: 0, idle: 0, waiting: 0 })
   await eventually('the socket is gone', () => server.open() === 0)
+})
+
+t.test('a connection that is refused is tried once more, whatever the request is', async (t) => {
+  const before = await startRawServer(always(''))
+  await before.stop()
+  const client = clientOf(before.port)
+  const back = createServer((socket) => {
+    socket.on('error', () => {}).once('data', () => socket.end(answerOf('back')))
+  })
+  t.teardown(async () => {
+    await client.close()
+    back.close()
+  })
+  const { witness } = begin(client)
+  await eventually('it was refused', () => client.size.connections === 0)
+  t.equal(client.size.waiting, 1)
+  await new Promise<void>((resolve) => back.listen(before.port, '127.0.0.1', resolve))
+  await within('the answer', witness.over)
+  t.equal(witness.body.toString(), 'back')
+
+  back.close()
+  await eventually('nothing is open', () => client.size.connections === 0)
+  t.equal((await ask(client)).code, 'ADAPTER_UPSTREAM_UNREACHABLE', 'and not for ever')
+  const given = begin(client)
+  await eventually('it was refused', () => client.size.waiting === 1)
+  given.call.abort()
+  t.same(client.size, { connections: 0, idle: 0, waiting: 0 })
+  const stopped = begin(client)
+  await eventually('it was refused', () => client.size.waiting === 1)
+  await client.close()
+  t.equal(stopped.witness.code, 'ADAPTER_STOPPING')
+  t.equal(given.witness.errors.length, 0)
 })
 
 t.test('only a safe request is sent again when a used connection breaks under it', async (t) => {

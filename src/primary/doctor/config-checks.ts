@@ -13,6 +13,7 @@ export function checkConfig(config: Config, { isRootSet }: { isRootSet: boolean 
   return [
     checkPublicAddress(config),
     ...checkAuth(config),
+    ...checkUpstreams(config),
     ...(config.statePersistence.type === 'redis'
       ? [
           ...checkSharedRoot(config, isRootSet),
@@ -49,6 +50,16 @@ function checkPublicAddress({ core, servers, statePersistence, uploads }: Config
         subject,
         `core.public_base_url is not set: upload and download URLs begin with ${scheme}:// and whatever Host a request had; ${advice}`,
       )
+}
+
+function* checkUpstreams({ servers }: Config): Generator<Finding> {
+  for (const { id, upstream } of servers) {
+    if (!upstream.insecureTls || !/^https:/i.test(upstream.url)) continue
+    yield warning(
+      'upstream tls',
+      `servers[${id}].upstream.insecure_tls is true: whoever is on the way can pose as this upstream, read what clients send and answer in its place; set upstream.tls.ca_file instead`,
+    )
+  }
 }
 
 function* checkSharedRoot({ storage }: Config, isRootSet: boolean): Generator<Finding> {

@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import type { Config } from '../../shared/config/config.ts'
 import type { LoadedConfig } from '../../shared/config/load.ts'
 import { redisConnectionOptions } from '../../shared/state/redis/connection-options.ts'
+import { checkClientTls } from '../../shared/upstream-tls.ts'
 import { checkKeys } from './auth-checks.ts'
 import { checkConfig, setsRoot } from './config-checks.ts'
 import { ok, problem, reasonOf, type Finding } from './finding.ts'
@@ -50,6 +51,7 @@ async function* lookAtAll(
   const { config } = loaded
   const isShared = config.statePersistence.type === 'redis'
   yield* checkConfig(config, { isRootSet: setsRoot(loaded) })
+  checkClientTls(config.servers)
   const keys = await checkKeys(config)
   if (keys !== undefined) yield keys
   const root = resolve(config.storage.root)

@@ -28,6 +28,7 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
     ...checkStorage(document),
     ...checkServerIds(document),
     ...checkForwardedHeaders(document),
+    ...checkUpstreamTls(document),
     ...checkPaths(document),
     ...checkAdapters(document),
   ]
@@ -251,6 +252,36 @@ function* checkForwardedHeaders({ core, servers }: ConfigDocument): Generator<Ru
           path: [...at, 'static_headers', name],
           message: 'can not be set: it belongs to the connection, and the adapter writes it itself',
         }
+      }
+    }
+  }
+}
+
+function* checkUpstreamTls({ servers }: ConfigDocument): Generator<RuleViolation> {
+  for (const [index, { upstream }] of servers.entries()) {
+    const { tls, url, insecure_tls: isInsecure } = upstream
+    const at = ['servers', index, 'upstream', 'tls']
+    const fields = ['ca_file', 'cert_file', 'key_file', 'key_passphrase', 'server_name'] as const
+    // An authority may be for the proxy alone.
+    const idle = fields.find((field) => tls[field] !== null && field !== 'ca_file')
+    if (idle !== undefined && /^http:/i.test(url)) {
+      yield {
+        path: [...at, idle],
+        message: 'would not be used: the URL of this upstream begins with http://',
+      }
+    }
+    if ((tls.cert_file === null) !== (tls.key_file === null)) {
+      const missing = tls.cert_file === null ? 'cert_file' : 'key_file'
+      yield { path: [...at, missing], message: 'must be set too: a certificate needs its key' }
+    }
+    if (tls.key_passphrase !== null && tls.key_file === null) {
+      yield { path: [...at, 'key_passphrase'], message: 'is for key_file, which is not set' }
+    }
+    if (isInsecure && tls.ca_file !== null && upstream.proxy_url === null) {
+      yield {
+        path: ['servers', index, 'upstream', 'insecure_tls'],
+        message:
+          'leaves the certificate unchecked, while upstream.tls.ca_file says how to check it; remove one of the two',
       }
     }
   }

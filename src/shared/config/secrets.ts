@@ -10,6 +10,7 @@ const SECRET_FIELDS: ReadonlySet<string> = new Set([
   'signing_secret',
   'password',
   'passphrase',
+  'key_passphrase',
 ])
 /** `scheme://user:password@` with either part possibly missing. */
 const CREDENTIALS = /([A-Za-z][A-Za-z0-9+.-]{0,31}:\/\/)[^/?#\s]*@/g

@@ -6,6 +6,7 @@ import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { AnswerProgress } from './answer-progress.ts'
 import { isEventStream, isJson } from './media-type.ts'
 import { JsonSink } from './json-sink.ts'
 import { RawSink } from './raw-sink.ts'
@@ -19,7 +20,7 @@ import { messageEvent } from './sse.ts'
 /** What a POST is made of and what surrounds it. */
 export interface ForwardedPostOptions {
   readonly exchange: Exchange
-  readonly upstream: Upstream
+  readonly upstream: Pick<Upstream, 'call'>
   readonly body: Uint8Array | string
   /** Builds the upstream headers; called again for a repetition, when the upstream's session id has changed. */
   readonly headers: () => HeaderList
@@ -56,6 +57,7 @@ export class ForwardedPost implements AnswerListener {
   #sink: AnswerSink | undefined
   #recoveriesLeft: number
   #timer: NodeJS.Timeout | undefined
+  #progress: AnswerProgress | undefined
   #isStream = false
   #over = false
 
@@ -87,6 +89,7 @@ export class ForwardedPost implements AnswerListener {
       return
     }
     this.#sink = this.#openSink(status, withoutHeader(headers, 'mcp-session-id'))
+    if (this.#options.timeoutMs !== null) this.#progress = new AnswerProgress(this.#isStream)
     this.#restartTimer()
   }
 
@@ -94,9 +97,10 @@ export class ForwardedPost implements AnswerListener {
     if (this.#over) return
     // Looked at first: the sink may give the bytes away.
     const waits = this.#options.timeoutMs !== null && this.#isStream && waitsForClient(chunk)
+    const getsOn = this.#progress?.take(chunk) === true
     this.#sink?.data(chunk)
     if (waits) this.#stopTimer()
-    else this.#restartTimer()
+    else if (getsOn) this.#restartTimer()
   }
 
   end(): void {
@@ -250,7 +254,7 @@ export class ForwardedPost implements AnswerListener {
     this.error(
       new AdapterError(
         'ADAPTER_UPSTREAM_TIMEOUT',
-        `the upstream server sent nothing for ${seconds} s; the call was cancelled`,
+        `the upstream server sent nothing that gets on for ${seconds} s; the request was cancelled`,
       ),
     )
   }

@@ -21,8 +21,6 @@ import { messageOf, SseSplitter, withEventData } from './sse.ts'
 
 /** Largest answer to `initialize`, in bytes. */
 const MAX_BYTES = 4_194_304
-/** Longest wait for it, in milliseconds. */
-const TIMEOUT_MS = 60_000
 
 /** What surrounds an `initialize`. */
 export interface InitializePostOptions {
@@ -51,7 +49,10 @@ export class InitializePost implements AnswerListener {
 
   constructor(options: InitializePostOptions) {
     this.#options = options
-    this.#timer = setTimeout(() => this.#timedOut(), TIMEOUT_MS)
+    this.#timer = setTimeout(
+      () => this.#timedOut(),
+      options.server.upstream.initializeTimeoutSeconds * 1_000,
+    )
   }
 
   start(): void {
@@ -253,7 +254,7 @@ export class InitializePost implements AnswerListener {
     this.#fail(
       new AdapterError(
         'ADAPTER_UPSTREAM_TIMEOUT',
-        `the upstream server did not answer initialize within ${TIMEOUT_MS / 1_000} s`,
+        `the upstream server did not answer initialize within ${this.#options.server.upstream.initializeTimeoutSeconds} s`,
       ),
     )
   }

@@ -5,6 +5,7 @@
 import { isAscii } from 'node:buffer'
 
 import type { JsonObject } from '../../shared/state/records.ts'
+import type { RequestId } from './json-rpc.ts'
 
 /** Most bytes of all answers together, as received and as rewritten. */
 const MAX_BYTES = 4 * 1024 * 1024
@@ -14,7 +15,7 @@ const MAX_ANSWERS = 16
 const MAX_ID_BYTES = 256
 
 /** A message around its id. */
-interface Around {
+export interface Around {
   readonly before: Uint8Array
   readonly after: Uint8Array
 }
@@ -128,6 +129,16 @@ function sliceOf(pieces: readonly Uint8Array[], start: number, end: number): Uin
     at += piece.length
   }
   return joined(parts)
+}
+
+/** Cuts an answer to the request with this id around it; undefined when that can't be told exactly. */
+export function aroundId(message: Uint8Array, id: RequestId): Around | undefined {
+  return around(message, JSON.stringify(id))
+}
+
+/** The message with this id, in a buffer of its own. */
+export function withId({ before, after }: Around, id: RequestId): Uint8Array {
+  return joined([before, Buffer.from(JSON.stringify(id)), after])
 }
 
 /** Cuts a message (an object in valid JSON) around its id; undefined when the id is there twice, or is not written as `id`. */

@@ -24,6 +24,7 @@ import { fail, firstId } from './failure.ts'
 import { InitializePost } from './initialize-post.ts'
 import { readEnvelope } from './json-rpc.ts'
 import type { Envelope, Message, RequestId } from './json-rpc.ts'
+import type { Listings } from './listings.ts'
 import { Planner } from './plan.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
@@ -43,6 +44,8 @@ export interface McpEndpointOptions {
   readonly registry: SessionRegistry
   readonly handshake: Handshake
   readonly streams: StreamHolder
+  /** Undefined where no listing is kept. */
+  readonly listings?: Listings | undefined
   readonly log: Log
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined

@@ -81,6 +81,11 @@ export class Planner {
     }
   }
 
+  /** Whether lists of tools are compared with what the session was shown first. */
+  get pinsTools(): boolean {
+    return this.#toolLists.guard.pins
+  }
+
   isDisabled(toolName: string): boolean {
     return isDisabledTool(this.server, toolName)
   }

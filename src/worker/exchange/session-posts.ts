@@ -18,6 +18,7 @@ import { headerValue } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
 import { ForwardedPost } from './forwarded-post.ts'
 import type { Envelope, Message } from './json-rpc.ts'
+import type { Listings } from './listings.ts'
 import type { Planner } from './plan.ts'
 import { SAFE_METHODS } from './safe-methods.ts'
 
@@ -31,6 +32,8 @@ interface SessionPostsOptions {
   readonly upstream: Upstream
   readonly handshake: Handshake
   readonly streams: StreamHolder
+  /** Undefined where no listing is kept. */
+  readonly listings?: Listings | undefined
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -187,15 +190,21 @@ export class SessionPosts {
 
   #forward(posted: Posted, sending: Sending): void {
     const { server, upstream, config, handshake, streams } = this.#options
-    const { exchange, session, done } = posted
+    const { exchange, session, envelope, done } = posted
     const { requests, body, rewrites, locals } = sending
     const received = exchange.request.headers
-    // What will be rewritten must be readable.
-    const extra = rewrites.size > 0 ? ['accept-encoding', 'identity'] : []
+    const listing = this.#options.listings?.through(upstream, envelope, {
+      session,
+      received,
+      mustAskForTools: () => this.#mustAskForTools(session),
+    })
+    // What will be rewritten, or kept, must be readable.
+    const isRead = rewrites.size > 0 || listing !== undefined
+    const extra = isRead ? ['accept-encoding', 'identity'] : []
     let sentTo = session.record.upstreamSessionId
     new ForwardedPost({
       exchange,
-      upstream,
+      upstream: listing ?? upstream,
       body,
       headers: () => {
         sentTo = session.record.upstreamSessionId
@@ -227,6 +236,14 @@ export class SessionPosts {
         if (server.upstream.holdStream) streams.hold(session.record, received)
       },
     }).start()
+  }
+
+  /** What is pinned is what was shown first, from memory or not; whether it has drifted since, only the upstream can tell. */
+  #mustAskForTools(session: Session): boolean {
+    if (!this.#planner.pinsTools) return false
+    const { hasListedTools } = session
+    session.hasListedTools = true
+    return hasListedTools
   }
 
   #atLimit(): AdapterError {

@@ -82,6 +82,7 @@ export class Handshake {
     }
     try {
       const session = await this.#registry.open(record)
+      session.hasListedTools = false
       this.#log.debug(
         { server: record.serverId, session: shortId(record.sessionId) },
         'session opened',

@@ -54,6 +54,8 @@ export class Session {
   reinitialising: Promise<boolean> | undefined
   /** Whether the upstream session is another than the one that the client initialised: event ids from before mean nothing to it. */
   hasNewUpstream = false
+  /** Whether its client may have been shown tools: false from its `initialize` to its first list. */
+  hasListedTools = true
   /** How its tools differ from what is pinned, as the store has it; see `StateStore.noteDrift`. */
   drift: string | null = null
   /** Whether the record has to be read again before the next use: another party may have changed it. */

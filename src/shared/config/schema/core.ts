@@ -36,7 +36,9 @@ const defaultsSchema = section({
   tool_call_timeout_seconds: positive()
     .nullable()
     .default(60)
-    .describe('Seconds a tool call may take before it is ended with an error; null for no limit.'),
+    .describe(
+      'Seconds that a tool call, or another request that is answered at once (listings, reads, `ping`), may go without progress before it is cancelled and answered with an error; connecting is included, messages before the answer begin it anew, and it rests while the upstream waits for the client. Null for no limit.',
+    ),
   allow_raw_output: bool()
     .nullable()
     .default(false)

@@ -22,6 +22,7 @@ import {
   serverToolMetadataSanitizationSchema,
   serverUpstreamPingSchema,
 } from './tool-controls.ts'
+import { proxyUrl, upstreamTlsSchema } from './upstream-reach.ts'
 
 /** Server ids stand in paths of URLs and files. */
 const SERVER_ID = /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$/
@@ -47,9 +48,16 @@ const upstreamSchema = section({
     'Endpoint of the upstream. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
   ),
   insecure_tls: bool().default(false).describe('Do not check the certificate of the upstream.'),
+  tls: upstreamTlsSchema.prefault({}).describe('TLS towards the upstream.'),
+  proxy_url: proxyUrl(),
   connect_timeout_seconds: positive()
     .default(10)
     .describe('Seconds that connecting to the upstream may take.'),
+  initialize_timeout_seconds: positive()
+    .default(60)
+    .describe(
+      'Seconds that the upstream may take to answer the `initialize` of a client, connecting included.',
+    ),
   max_connections: positive()
     .nullable()
     .default(null)
@@ -74,13 +82,20 @@ const upstreamSchema = section({
     .default({})
     .describe('Headers sent with every request to the upstream. The values are secret.'),
   client_headers: clientHeadersSchema.prefault({}).describe('Headers of clients.'),
+  metadata_cache_scope: choice(['auto', 'principal', 'off'])
+    .default('auto')
+    .describe(
+      'Who shares listings that are reused (`core.upstream_metadata_cache_ttl_seconds`). `auto`: requests of one session where the upstream keeps sessions, as its lists may differ from one to the next, and only while no other replica could serve that session (not with state in Redis); else the sessions of one principal. `principal`: the sessions of one principal, for upstreams whose lists are the same in each session; a change that the upstream tells of on one replica reaches the others when the time is over. `off`: nobody. Only clients that ask alike share: the same revision, capabilities and forwarded headers.',
+    ),
 })
 
 const toolDefaultsSchema = section({
   tool_call_timeout_seconds: positive()
     .nullable()
     .default(null)
-    .describe('Seconds a tool call may take; null inherits from `core.defaults`.'),
+    .describe(
+      'Seconds that a tool call, or another request that is answered at once, may go without progress; null inherits from `core.defaults`.',
+    ),
   allow_raw_output: bool()
     .nullable()
     .default(null)

@@ -12,6 +12,9 @@ const MAX_WAITING = 1_024
 /** How often idle connections are looked through; none is used after its time, whenever that is. */
 const SWEEP_MS = 1_000
 
+/** Before a connection that could not be made is tried once more. */
+const RETRY_AFTER_MS = 100
+
 /** What a pool is made of. */
 export interface ConnectionPoolOptions {
   readonly connector: Connector
@@ -30,6 +33,8 @@ export class ConnectionPool implements ConnectionOwner, CallOwner {
   #idle: Connection[] = []
   /** In order of arrival. */
   readonly #waiting = new Set<Http1Call>()
+  /** Calls that are about to be tried once more. */
+  readonly #delayed = new Map<Http1Call, NodeJS.Timeout>()
   #sweepTimer: NodeJS.Timeout | undefined
   #isClosed = false
 
@@ -43,7 +48,7 @@ export class ConnectionPool implements ConnectionOwner, CallOwner {
     return {
       connections: this.#connections.size,
       idle: this.#idle.length,
-      waiting: this.#waiting.size,
+      waiting: this.#waiting.size + this.#delayed.size,
     }
   }
 
@@ -60,8 +65,10 @@ export class ConnectionPool implements ConnectionOwner, CallOwner {
     this.#isClosed = true
     clearInterval(this.#sweepTimer)
     this.#sweepTimer = undefined
-    const waiting = [...this.#waiting]
+    const waiting = [...this.#waiting, ...this.#delayed.keys()]
     this.#waiting.clear()
+    for (const timer of this.#delayed.values()) clearTimeout(timer)
+    this.#delayed.clear()
     for (const call of waiting) call.fail(stopping())
     for (const connection of this.#connections) connection.destroy(stopping())
   }
@@ -93,11 +100,21 @@ export class ConnectionPool implements ConnectionOwner, CallOwner {
 
   withdraw(call: Http1Call): void {
     this.#waiting.delete(call)
+    clearTimeout(this.#delayed.get(call))
+    this.#delayed.delete(call)
   }
 
   resend(call: Http1Call): void {
     // The connection that broke has left its place.
     this.#openFor(call)
+  }
+
+  resendSoon(call: Http1Call): void {
+    const timer = setTimeout(() => {
+      this.#delayed.delete(call)
+      this.send(call)
+    }, RETRY_AFTER_MS)
+    this.#delayed.set(call, timer)
   }
 
   #openFor(call: Http1Call): void {

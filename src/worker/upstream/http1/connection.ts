@@ -24,6 +24,17 @@ const SETTLED_MS = 1_000
 const SHARED_READ_BUFFER =
   process.platform === 'win32' ? undefined : Buffer.allocUnsafeSlow(READ_BUFFER_BYTES)
 
+/** Reasons why a connection was not made that may be gone in a moment: a server that is being restarted, a route that changes. */
+const PASSING: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EAI_AGAIN',
+  'EPIPE',
+  'closed',
+])
+
 /** What a connection tells its pool. */
 export interface ConnectionOwner {
   /** It is idle. */
@@ -38,7 +49,7 @@ export interface ConnectionOwner {
 export class Connection implements Carrier {
   /** Until when it may be used, and since when it has been idle, by `performance.now()`. */
   usableUntilMs = 0
-  readonly #socket: Socket
+  #socket: Socket
   readonly #owner: ConnectionOwner
   readonly #parser: AnswerParser
   readonly #isTls: boolean
@@ -64,14 +75,22 @@ export class Connection implements Carrier {
     this.#call = call
     call.carriedBy(this)
     this.#connectTimer = setTimeout(() => this.#fail(connectTimedOut()), connectTimeoutMs)
-    this.#socket = connector.open({
-      buffer: SHARED_READ_BUFFER ?? Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
-      callback: (length, bytes) => this.#read(length, bytes),
-    })
-    this.#socket.once(connector.readyEvent, () => this.#connected())
-    this.#socket.on('end', () => this.#ended())
-    this.#socket.on('error', (error) => this.#broke(codeOf(error), error))
-    this.#socket.on('close', () => this.#broke('closed'))
+    this.#socket = connector.open(
+      {
+        buffer: SHARED_READ_BUFFER ?? Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
+        callback: (length, bytes) => this.#read(length, bytes),
+      },
+      {
+        replaced: (socket) => {
+          this.#socket = socket
+          this.#listen(socket)
+        },
+        ready: () => this.#connected(),
+        failed: (error) => this.#fail(error),
+      },
+    )
+    // A tunnel looks after itself until it is open.
+    if (!connector.isTunnel) this.#listen(this.#socket)
   }
 
   /** Whether an idle connection looks alive at `nowMs`. */
@@ -116,6 +135,12 @@ export class Connection implements Carrier {
     this.#fail(error)
   }
 
+  #listen(socket: Socket): void {
+    socket.on('end', () => this.#ended())
+    socket.on('error', (error) => this.#broke(codeOf(error), error))
+    socket.on('close', () => this.#broke('closed'))
+  }
+
   #connected(): void {
     if (this.#state !== 'connecting') return
     clearTimeout(this.#connectTimer)
@@ -151,7 +176,7 @@ export class Connection implements Carrier {
     }
     let used: number
     try {
-      // It is the buffer that was given to the socket.
+      // Sockets hand out buffers.
       used = this.#parser.push(bytes as Buffer, length)
     } catch (error) {
       this.#fail(error instanceof AdapterError ? error : invalidAnswer(String(error)))
@@ -206,12 +231,14 @@ export class Connection implements Carrier {
     if (this.#state === 'closed') return
     const call = this.#call
     const mayResend =
-      this.#wasUsed &&
       call !== undefined &&
-      (!this.#isWritten || (call.isSafe && !this.#parser.hasBegun))
+      (this.#wasUsed
+        ? !this.#isWritten || (call.isSafe && !this.#parser.hasBegun)
+        : this.#state === 'connecting' && PASSING.has(why))
+    const wasMade = this.#state === 'open'
     this.#call = undefined
     this.#close()
-    call?.broke(why, mayResend, cause)
+    call?.broke(why, mayResend, wasMade, cause)
     this.#owner.closed()
   }
 

@@ -20,6 +20,8 @@ export interface CallOwner {
   withdraw(call: Http1Call): void
   /** Sends the call again, on a connection that was not used before. */
   resend(call: Http1Call): void
+  /** Sends the call again in a moment. */
+  resendSoon(call: Http1Call): void
 }
 
 /** See the file comment. */
@@ -102,13 +104,17 @@ export class Http1Call implements UpstreamCall, ParsedAnswer {
     }
   }
 
-  /** The connection broke. `mayResend`: the request surely has not been acted on, or it is safe to do twice. */
-  broke(why: string, mayResend: boolean, cause?: Error): void {
+  /**
+   * The connection broke. `mayResend`: the request surely has not been acted on, or it is safe to do twice. `wasMade`: whether there was a connection; where
+   * there was none, another try at once would find none either.
+   */
+  broke(why: string, mayResend: boolean, wasMade: boolean, cause?: Error): void {
     if (this.#isOver) return
     if (mayResend && !this.#wasResent && !this.#hasHead) {
       this.#wasResent = true
       this.#carrier = undefined
-      this.#owner.resend(this)
+      if (wasMade) this.#owner.resend(this)
+      else this.#owner.resendSoon(this)
       return
     }
     this.fail(unreachable(why, this.#hasHead, cause))

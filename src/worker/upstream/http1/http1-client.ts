@@ -2,10 +2,13 @@
 import { AdapterError } from '../../../shared/errors.ts'
 import type { HeaderList } from '../../../shared/frames/frames.ts'
 import type { AnswerListener, Upstream, UpstreamCall, UpstreamRequest } from '../upstream.ts'
+import type { ClientTls } from './client-tls.ts'
 import { ConnectionPool } from './connection-pool.ts'
 import { Connector } from './connector.ts'
 import { HeaderNames } from './header-names.ts'
 import { Http1Call } from './http1-call.ts'
+import { ProxiedAnswer } from './proxied-answer.ts'
+import type { Proxy } from './proxy.ts'
 import { hostOf, RequestEncoder } from './request-encoder.ts'
 import type { EncodedRequest } from './request-encoder.ts'
 
@@ -19,6 +22,10 @@ export interface Http1ClientOptions {
   readonly connectTimeoutMs: number
   /** Whether certificates are not checked. */
   readonly insecureTls: boolean
+  /** What connections with TLS are made with; undefined for what Node does by itself. */
+  readonly tls?: ClientTls | undefined
+  /** What stands on the way. */
+  readonly proxy?: Proxy | undefined
   /** Whether a header of an answer is handed on, by its name in lower case; asked once per name. */
   readonly keepsHeader: (name: string) => boolean
 }
@@ -27,12 +34,23 @@ export interface Http1ClientOptions {
 export class Http1Client implements Upstream {
   readonly #encoder: RequestEncoder
   readonly #pool: ConnectionPool
+  /** Whether the answers are those of a proxy. */
+  readonly #asksProxy: boolean
 
   constructor(options: Http1ClientOptions) {
-    const { url, staticHeaders, maxConnections, connectTimeoutMs, insecureTls } = options
-    this.#encoder = new RequestEncoder(`${url.pathname}${url.search}`, url.host)
+    const { url, staticHeaders, maxConnections, connectTimeoutMs, insecureTls, tls, proxy } =
+      options
+    this.#asksProxy = proxy !== undefined && url.protocol === 'http:'
+    const path = `${url.pathname}${url.search}`
+    const whole = `${url.protocol}//${url.host}${path}`
+    this.#encoder = new RequestEncoder(
+      this.#asksProxy ? whole : path,
+      url.host,
+      this.#asksProxy ? proxy?.authorization : undefined,
+    )
+    const authority = hostOf(staticHeaders)
     this.#pool = new ConnectionPool({
-      connector: new Connector({ url, authority: hostOf(staticHeaders), insecureTls }),
+      connector: new Connector({ url, authority, insecureTls, tls, proxy }),
       names: new HeaderNames(options.keepsHeader),
       maxConnections,
       connectTimeoutMs,
@@ -52,7 +70,8 @@ export class Http1Client implements Upstream {
     } catch (error) {
       return refusedCall(listener, error)
     }
-    const call = new Http1Call(encoded, request.isSafe, listener, this.#pool)
+    const told = this.#asksProxy ? new ProxiedAnswer(listener, () => call.abort()) : listener
+    const call = new Http1Call(encoded, request.isSafe, told, this.#pool)
     this.#pool.send(call)
     return call
   }

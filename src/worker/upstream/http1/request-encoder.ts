@@ -42,9 +42,14 @@ export class RequestEncoder {
   readonly #host: string
   readonly #treatments = new Map<string, Treatment>()
 
-  /** `path` and `host` (with the port, if it isn't the scheme's own) as a parsed URL has them. */
-  constructor(path: string, host: string) {
-    this.#target = ` ${path} HTTP/1.1\r\n`
+  /**
+   * `target` and `host` (with the port, if it isn't the scheme's own) as a parsed URL has them: the path, or for a proxy the whole. `proxyAuthorization` is
+   * what a proxy is told about us.
+   */
+  constructor(target: string, host: string, proxyAuthorization?: string) {
+    const credentials =
+      proxyAuthorization === undefined ? '' : `proxy-authorization: ${proxyAuthorization}\r\n`
+    this.#target = ` ${target} HTTP/1.1\r\n${credentials}`
     this.#host = `host: ${host}\r\n`
   }
 
