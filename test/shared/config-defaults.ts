@@ -183,6 +183,7 @@ export const DEFAULTS = {
         insecure_tls: false,
         connect_timeout_seconds: 10,
         max_connections: null,
+        max_in_flight: 10_000,
         stream_linger_seconds: 30,
         hold_stream: false,
         workspace_root: null,

@@ -249,7 +249,7 @@ export class InitializePost implements AnswerListener {
   }
 
   #timedOut(): void {
-    this.#call?.abort()
+    this.#call?.abort(TIMEOUT_MS)
     this.#fail(
       new AdapterError(
         'ADAPTER_UPSTREAM_TIMEOUT',
