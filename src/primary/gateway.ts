@@ -16,6 +16,7 @@ import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
 import { signingKeys } from './signing-keys.ts'
 import { Supervisor } from './supervisor.ts'
+import { UpstreamHealth } from './upstream-health.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
 const SHARED_PRE_DRAIN_SECONDS = 5
@@ -99,6 +100,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       inventory: () => supervisor.store.inventory(),
       sharedState: () => supervisor.report,
       replicasElsewhere: () => rootProbe?.elsewhere ?? 0,
+      upstreams: new UpstreamHealth(config, supervisor.vitals),
     })
     const listener = new Listener(native, config, tls, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),

@@ -1,8 +1,8 @@
 /** What this replica says of itself on /livez, /readyz and /healthz. Public: no addresses, no paths, no error texts; addresses and paths on /healthz to whoever is known. */
 import type { Config } from '../shared/config/config.ts'
-import { maskUrls } from '../shared/config/secrets.ts'
 import type { SharedStateReport } from '../shared/state/redis/shared-state.ts'
 import type { Inventory } from '../shared/state/store.ts'
+import type { UpstreamHealth } from './upstream-health.ts'
 
 /** Longest wait for the store's totals, in milliseconds: health must answer when the store does not. */
 const INVENTORY_TIMEOUT_MS = 1_000
@@ -19,6 +19,7 @@ export interface HealthSources {
   sharedState(): SharedStateReport | undefined
   /** How many other replicas have their files elsewhere, though they share the store. */
   replicasElsewhere(): number
+  readonly upstreams: UpstreamHealth
 }
 
 /** Answers the three probes: the process lives; it may take traffic; the whole report. */
@@ -26,6 +27,8 @@ export class Health {
   readonly #sources: HealthSources
   #inventory: Promise<Inventory | undefined> | undefined
   #askedAtMs = 0
+  /** Whoever asks while the store is asked gets the same answer. */
+  #isAsking = false
 
   constructor(sources: HealthSources) {
     this.#sources = sources
@@ -42,7 +45,9 @@ export class Health {
       case 'readyz': {
         const shared = this.#sources.sharedState()
         const canServe = shared === undefined || shared.isAvailable || shared.mode === 'memory'
-        const ready = this.#sources.isComplete() && !this.#sources.isStopping() && canServe
+        const { upstreams } = this.#sources
+        const ready =
+          this.#sources.isComplete() && !this.#sources.isStopping() && canServe && upstreams.isReady
         return {
           status: ready ? 200 : 503,
           body: JSON.stringify({ status: ready ? 'ok' : 'unavailable' }),
@@ -54,7 +59,7 @@ export class Health {
   }
 
   async #report(isTrusted: boolean): Promise<{ status: number; body: string }> {
-    const { config } = this.#sources
+    const { config, upstreams } = this.#sources
     const inventory = await this.#totals()
     const shared = this.#sources.sharedState()
     const reason = this.#degradedReason(inventory, shared)
@@ -62,12 +67,8 @@ export class Health {
       status: reason === undefined ? 'ok' : 'degraded',
       package: 'remote_mcp_adapter',
       ...(reason === undefined ? {} : { degraded_reason: reason }),
-      servers: config.servers.map((server) => ({
-        server_id: server.id,
-        mount_path: server.mountPath,
-        ...(isTrusted ? { upstream_url: maskUrls(server.upstream.url) } : {}),
-        status: 'ok',
-      })),
+      servers: upstreams.describeServers(isTrusted),
+      startup: upstreams.describeStart(),
       persistence: {
         type: config.statePersistence.type,
         status: persistenceStatus(inventory, shared),
@@ -83,6 +84,7 @@ export class Health {
     inventory: Inventory | undefined,
     shared: SharedStateReport | undefined,
   ): string | undefined {
+    if (this.#sources.upstreams.isDegraded) return 'upstream_unhealthy'
     if (!this.#sources.isComplete()) return 'adapter_wiring_incomplete'
     const { unavailablePolicy } = this.#sources.config.statePersistence
     const ofPolicy = shared === undefined ? undefined : policyReason(unavailablePolicy, shared)
@@ -96,9 +98,13 @@ export class Health {
     const nowMs = performance.now()
     const { type } = this.#sources.config.statePersistence
     const lifeMs = type === 'redis' ? SHARED_INVENTORY_LIFE_MS : 0
-    if (this.#inventory === undefined || nowMs - this.#askedAtMs >= lifeMs) {
+    const isFresh = nowMs - this.#askedAtMs < lifeMs
+    if (this.#inventory === undefined || !(isFresh || this.#isAsking)) {
       this.#askedAtMs = nowMs
-      this.#inventory = withinLimit(this.#sources.inventory())
+      this.#isAsking = true
+      this.#inventory = withinLimit(this.#sources.inventory()).finally(() => {
+        this.#isAsking = false
+      })
     }
     return this.#inventory
   }

@@ -9,6 +9,7 @@ import { RemoteStore } from '../shared/state/remote.ts'
 import type { SharedStateReport } from '../shared/state/redis/shared-state.ts'
 import type { StateOptions, StateThreadOptions } from '../shared/state/state-options.ts'
 import type { StateThreadEvent } from '../shared/state/state-thread.ts'
+import { UpstreamVitals } from '../shared/upstream-vitals.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import { WorkerHandle } from './dispatch/worker-handle.ts'
 
@@ -45,6 +46,8 @@ interface Slot {
 export class Supervisor {
   /** Names this process among the replicas. */
   readonly replicaId = mintReplicaId()
+  /** What workers know of the upstreams. */
+  readonly vitals: UpstreamVitals
   readonly #options: SupervisorOptions
   readonly #slots: Slot[]
   /** The state thread, once it is ready. */
@@ -60,6 +63,8 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options
+    const { config, workers } = options
+    this.vitals = new UpstreamVitals({ servers: config.servers.length, workers })
     this.#slots = Array.from({ length: options.workers }, () => ({
       handle: undefined,
       thread: undefined,
@@ -223,6 +228,7 @@ export class Supervisor {
       workers,
       framePort: frames.port2,
       storePort,
+      vitals: this.vitals.memory,
       signingSecrets,
       fallbackBaseUrl,
       maintains: index === 0,

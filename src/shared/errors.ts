@@ -45,6 +45,8 @@ export const ERRORS = {
   ADAPTER_UPSTREAM_UNREACHABLE: { status: 502, rpcCode: 1502, retryable: true },
   ADAPTER_UPSTREAM_TIMEOUT: { status: 504, rpcCode: 1504, retryable: true },
   ADAPTER_UPSTREAM_INVALID: { status: 502, rpcCode: 1502, retryable: false },
+  ADAPTER_UPSTREAM_DOWN: { status: 503, rpcCode: 1503, retryable: true },
+  ADAPTER_UPSTREAM_BUSY: { status: 503, rpcCode: 1503, retryable: true },
   // uploads
   ADAPTER_UPLOAD_TICKET_INVALID: { status: 403, rpcCode: 1403, retryable: false },
   ADAPTER_UPLOAD_TICKET_EXPIRED: { status: 403, rpcCode: 1403, retryable: false },
@@ -71,15 +73,22 @@ export class AdapterError extends Error {
   override readonly name = 'AdapterError'
   readonly code: ErrorCode
   readonly data: Readonly<Record<string, unknown>> | undefined
+  /** Before that, a retry is in vain; undefined when it is not known. */
+  readonly retryAfterSeconds: number | undefined
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; data?: Readonly<Record<string, unknown>> } = {},
+    options: {
+      cause?: unknown
+      data?: Readonly<Record<string, unknown>>
+      retryAfterSeconds?: number
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.data = options.data
+    this.retryAfterSeconds = options.retryAfterSeconds
   }
 
   get status(): number {

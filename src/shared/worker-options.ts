@@ -15,6 +15,8 @@ export interface WorkerOptions {
   readonly framePort: MessagePort
   /** To the state thread. */
   readonly storePort: MessagePort
+  /** Memory of `UpstreamVitals`, which all threads share. */
+  readonly vitals: SharedArrayBuffer
   /** Keys for signed URLs: the first signs, all verify. */
   readonly signingSecrets: readonly string[]
   /** URL prefix that clients reach this replica by when `core.public_base_url` is not set and a request has no Host. */

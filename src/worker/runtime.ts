@@ -27,6 +27,7 @@ import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
+import { UpstreamGuard } from './upstream/upstream-guard.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
 /** What a runtime is built from. */
@@ -59,6 +60,7 @@ export class WorkerRuntime {
   readonly #uploads: UploadEndpoint
   readonly #downloads: DownloadEndpoint
   readonly #upkeep: Upkeep
+  readonly #guard: UpstreamGuard
   /** Undefined without a limit. */
   readonly #allowance: RequestAllowance | undefined
   #isStopping = false
@@ -92,10 +94,18 @@ export class WorkerRuntime {
     const { requestsPerMinute, burst } = config.core.rateLimit
     if (requestsPerMinute !== null)
       this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
+    this.#guard = new UpstreamGuard({
+      config,
+      worker: options.index,
+      workers: options.workers,
+      memory: options.vitals,
+      isStart: options.firstStart,
+      log,
+    })
     const upstreams = new Map(
-      config.servers.map((server) => {
+      config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
-        const upstream = openUpstream(server, log)
+        const upstream = this.#guard.guard(server, index, openUpstream(server, log))
         return [server.id, { server, listings, upstream: listings?.watch(upstream) ?? upstream }]
       }),
     )
@@ -177,6 +187,8 @@ export class WorkerRuntime {
     this.#stops.add('upstreams', async () => {
       await Promise.all(this.#servers.map(({ upstream }) => upstream.close()))
     })
+    this.#stops.add('pings', () => this.#guard.stop())
+    this.#guard.start()
     this.#stops.add('scripts', () => this.#sandboxes?.close())
     this.#stops.add('sessions', () => this.#registry.stop())
     this.#stops.add('streams', () => this.#streams.handOver())

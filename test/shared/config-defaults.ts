@@ -193,6 +193,7 @@ export const DEFAULTS = {
         connect_timeout_seconds: 10,
         initialize_timeout_seconds: 60,
         max_connections: null,
+        max_in_flight: 10_000,
         stream_linger_seconds: 30,
         hold_stream: false,
         workspace_root: null,

@@ -99,6 +99,7 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['servers.0.upstream.connect_timeout_seconds', 1, Infinity, false],
   ['servers.0.upstream.initialize_timeout_seconds', 1, Infinity, false],
   ['servers.0.upstream.max_connections', 1, Infinity, true],
+  ['servers.0.upstream.max_in_flight', 1, Infinity, true],
   ['servers.0.upstream.stream_linger_seconds', 0, Infinity, false],
   ['servers.0.upstream_ping.interval_seconds', 1, Infinity, true],
   ['servers.0.upstream_ping.timeout_seconds', 1, Infinity, true],

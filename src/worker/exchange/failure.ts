@@ -9,7 +9,7 @@ export function fail(
   exchange: Exchange,
   error: AdapterError,
   id: RequestId | null,
-  retryAfterSeconds = 1,
+  retryAfterSeconds = error.retryAfterSeconds ?? 1,
 ): void {
   const isRetryable = error.status === 503 || error.status === 429
   const retryAfter = isRetryable ? ['retry-after', String(retryAfterSeconds)] : []

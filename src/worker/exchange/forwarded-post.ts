@@ -124,9 +124,12 @@ export class ForwardedPost implements AnswerListener {
   }
 
   #send(): void {
-    const { upstream, headers, body, isSafe } = this.#options
+    const { upstream, headers, body, isSafe, requestIds } = this.#options
     this.#restartTimer()
-    this.#call = upstream.call({ method: 'POST', headers: headers(), body, isSafe }, this)
+    this.#call = upstream.call(
+      { method: 'POST', headers: headers(), body, isSafe, isFollowUp: requestIds.length === 0 },
+      this,
+    )
   }
 
   #recover(): void {
@@ -212,7 +215,8 @@ export class ForwardedPost implements AnswerListener {
     this.#stopUpstream()
     this.#settleRewrites(false)
     const [first = null] = requestIds
-    const retryAfter = error.status === 503 ? ['retry-after', '1'] : []
+    const retryAfter =
+      error.status === 503 ? ['retry-after', String(error.retryAfterSeconds ?? 1)] : []
     exchange.respond(
       error.status,
       ['content-type', 'application/json', ...DATA_HEADERS, ...retryAfter],
@@ -248,9 +252,10 @@ export class ForwardedPost implements AnswerListener {
 
   #timedOut(): void {
     if (this.#over) return
+    const timeoutMs = this.#options.timeoutMs ?? 0
     this.#options.onTimeout()
-    this.#call?.abort()
-    const seconds = (this.#options.timeoutMs ?? 0) / 1_000
+    this.#call?.abort(timeoutMs)
+    const seconds = timeoutMs / 1_000
     this.error(
       new AdapterError(
         'ADAPTER_UPSTREAM_TIMEOUT',

@@ -250,7 +250,7 @@ export class InitializePost implements AnswerListener {
   }
 
   #timedOut(): void {
-    this.#call?.abort()
+    this.#call?.abort(this.#options.server.upstream.initializeTimeoutSeconds * 1_000)
     this.#fail(
       new AdapterError(
         'ADAPTER_UPSTREAM_TIMEOUT',

@@ -260,6 +260,8 @@ export class Handshake {
         ],
         body: Buffer.from(JSON.stringify(message)),
         isSafe: false,
+        // Notifications only.
+        isFollowUp: true,
       },
       { timeoutMs: HANDSHAKE_TIMEOUT_MS, maxBytes: HANDSHAKE_MAX_BYTES },
     )

@@ -28,7 +28,7 @@ export function collectAnswer(
     const parts: Uint8Array[] = []
     let call: UpstreamCall | undefined
     const timer = setTimeout(() => {
-      call?.abort()
+      call?.abort(limits.timeoutMs)
       reject(
         new AdapterError(
           'ADAPTER_UPSTREAM_TIMEOUT',

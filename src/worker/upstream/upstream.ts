@@ -10,6 +10,8 @@ export interface UpstreamRequest {
   readonly body: Uint8Array | string | null
   /** Whether it may be sent again when a reused connection broke before any byte of an answer came: only for requests that change nothing. */
   readonly isSafe: boolean
+  /** A POST that belongs to what is under way (a response, a notification): it is sent also while new requests are refused. */
+  readonly isFollowUp?: boolean
 }
 
 /** Receives the answer: `head` once, `data` any number of times, then `end` or `error` once. After `abort` nothing is called. */
@@ -24,8 +26,11 @@ export interface AnswerListener {
 
 /** A request under way. */
 export interface UpstreamCall {
-  /** Cuts the connection. In revision 2026-07-28 that cancels the request; before it, the upstream goes on. */
-  abort(): void
+  /**
+   * Cuts the connection. In revision 2026-07-28 that cancels the request; before it, the upstream goes on. `waitedMs`: because the upstream was silent for
+   * so long, not because nobody wants the answer any more.
+   */
+  abort(waitedMs?: number): void
   /** Stops reading until `resume`; a bounded amount still arrives. */
   pause(): void
   resume(): void
@@ -34,6 +39,11 @@ export interface UpstreamCall {
 /** One upstream server. */
 export interface Upstream {
   call(request: UpstreamRequest, listener: AnswerListener): UpstreamCall
+  /**
+   * Finds out whether the upstream lives, in the cheapest way that makes nothing there; rejects with `AdapterError` when it does not, or not within
+   * `timeoutMs`, connecting included. An upstream without it is never asked in the background: only requests tell.
+   */
+  probe?(timeoutMs: number): Promise<void>
   /** Cuts everything that is under way and frees the connections. */
   close(): Promise<void>
 }

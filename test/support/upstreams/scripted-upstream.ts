@@ -24,11 +24,13 @@ export interface ScriptedUpstream {
   /** The MCP endpoint, `http://127.0.0.1:<port>/mcp`. */
   readonly url: string
   readonly port: number
-  /** Everything that arrived, in order. */
+  /** Everything that arrived, in order, but for the adapter's own pings. */
   readonly received: ReceivedRequest[]
+  /** The adapter's own pings, in order. */
+  readonly pings: ReceivedRequest[]
   /** The open upstream sessions; clearing it makes their next requests a 404. */
   readonly sessions: Set<string>
-  /** Scripts by `tools/call <tool>`, else by JSON-RPC method, else by `batch`, `response`, `GET` or `DELETE`. */
+  /** Scripts by `tools/call <tool>`, else by JSON-RPC method, else by `batch`, `response`, `GET` or `DELETE`; for the adapter's own pings `probe`. */
   readonly scripts: Map<string, Script>
   /** What arrived under such a name. */
   requests(name: string): ReceivedRequest[]
@@ -57,6 +59,7 @@ export async function startScriptedUpstream(
   options: ScriptedUpstreamOptions = {},
 ): Promise<ScriptedUpstream> {
   const received: ReceivedRequest[] = []
+  const pings: ReceivedRequest[] = []
   const sessions = new Set<string>()
   const scripts = new Map<string, Script>()
   let minted = 0
@@ -95,9 +98,16 @@ export async function startScriptedUpstream(
       response.on('close', () => {
         request.isCut = !response.writableFinished
       })
-      received.push(request)
+      const isPing = idOf(request) === 'adapter-ping'
+      if (isPing) pings.push(request)
+      else received.push(request)
       const sessionId = headers['mcp-session-id']
       const isKnown = typeof sessionId === 'string' && sessions.has(sessionId)
+      const probe = isPing ? scripts.get('probe') : undefined
+      if (probe !== undefined) {
+        void probe(request, response)
+        return
+      }
       if (options.stateless !== true && sessionId !== undefined && !isKnown) {
         response.writeHead(404, { 'content-type': 'application/json' })
         response.end('{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"no session"}}')
@@ -119,6 +129,7 @@ export async function startScriptedUpstream(
     url: `http://127.0.0.1:${address.port}/mcp`,
     port: address.port,
     received,
+    pings,
     sessions,
     scripts,
     requests: (name) => received.filter((request) => namesOf(request).includes(name)),

@@ -81,7 +81,9 @@ export const coreSchema = section({
     ),
   max_start_wait_seconds: integer({ min: 0 })
     .default(60)
-    .describe('Seconds to wait at start for upstreams to answer; 0 does not wait.'),
+    .describe(
+      'Seconds for which `/readyz` says 503 at start while no upstream has answered; requests are served meanwhile. 0 does not wait.',
+    ),
   cleanup_interval_seconds: positive()
     .nullable()
     .default(60)

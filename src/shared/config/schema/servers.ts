@@ -62,6 +62,12 @@ const upstreamSchema = section({
     .nullable()
     .default(null)
     .describe('Connections to this upstream at a time, per worker; null for no limit.'),
+  max_in_flight: positive()
+    .nullable()
+    .default(10_000)
+    .describe(
+      'Requests to this upstream under way at a time, per worker; what is beyond is answered 503, so that an upstream that answers slowly does not use up what the others need. Null for no limit.',
+    ),
   stream_linger_seconds: integer({ min: 0 })
     .default(30)
     .describe(

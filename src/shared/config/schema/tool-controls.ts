@@ -75,18 +75,30 @@ export const toolDefinitionPinningSchema = section({
 export const upstreamPingSchema = section({
   enabled: bool()
     .default(true)
-    .describe('Probe each upstream in the background and stop sending to one that fails.'),
-  interval_seconds: positive().default(15).describe('Seconds between two probes of an upstream.'),
-  timeout_seconds: positive().default(5).describe('Seconds after which a probe counts as failed.'),
+    .describe(
+      'Ping each upstream in the background, and refuse new requests to one that fails (circuit breaker, by pings and requests).',
+    ),
+  interval_seconds: positive()
+    .default(15)
+    .describe(
+      'Seconds between two pings of an upstream, a tenth more or less; one is left out when requests have been answered meanwhile.',
+    ),
+  timeout_seconds: positive()
+    .default(5)
+    .describe('Seconds after which a ping has failed, connecting included.'),
   failure_threshold: positive()
     .default(3)
-    .describe('Failed probes in a row that take the upstream out of service.'),
+    .describe(
+      'Failures in a row, of pings and requests, after which new requests are answered 503. Failures are: no connection, no answer, no HTTP, and status 500 and above.',
+    ),
   open_cooldown_seconds: positive()
     .default(30)
-    .describe('Seconds an upstream stays out of service before it is tried again.'),
+    .describe('Seconds for which requests are refused before a few are tried again.'),
   half_open_probe_allowance: positive()
     .default(2)
-    .describe('Trial probes that must succeed in a row before the upstream is back in service.'),
+    .describe(
+      'Requests that are tried at a time then. So many successes, of pings too, and all pass again; one failure, and all are refused again.',
+    ),
 })
 
 const inherited = {

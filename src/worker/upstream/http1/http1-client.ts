@@ -1,6 +1,7 @@
 /** An HTTP/1.1 client for one URL, for what a relay needs and no more: it is in the path of every call. */
 import { AdapterError } from '../../../shared/errors.ts'
 import type { HeaderList } from '../../../shared/frames/frames.ts'
+import { refusedCall } from '../refused-call.ts'
 import type { AnswerListener, Upstream, UpstreamCall, UpstreamRequest } from '../upstream.ts'
 import type { ClientTls } from './client-tls.ts'
 import { ConnectionPool } from './connection-pool.ts'
@@ -68,7 +69,11 @@ export class Http1Client implements Upstream {
     try {
       encoded = this.#encoder.encode(request)
     } catch (error) {
-      return refusedCall(listener, error)
+      const refusal =
+        error instanceof AdapterError
+          ? error
+          : new AdapterError('ADAPTER_INTERNAL', 'the request can not be sent', { cause: error })
+      return refusedCall(listener, refusal)
     }
     const told = this.#asksProxy ? new ProxiedAnswer(listener, () => call.abort()) : listener
     const call = new Http1Call(encoded, request.isSafe, told, this.#pool)
@@ -79,25 +84,5 @@ export class Http1Client implements Upstream {
   /** Fails what is under way with ADAPTER_STOPPING. */
   async close(): Promise<void> {
     this.#pool.close()
-  }
-}
-
-/** A call that fails without having begun. */
-function refusedCall(listener: AnswerListener, error: unknown): UpstreamCall {
-  let isOver = false
-  process.nextTick(() => {
-    if (isOver) return
-    listener.error(
-      error instanceof AdapterError
-        ? error
-        : new AdapterError('ADAPTER_INTERNAL', 'the request can not be sent', { cause: error }),
-    )
-  })
-  return {
-    abort: () => {
-      isOver = true
-    },
-    pause: () => {},
-    resume: () => {},
   }
 }
