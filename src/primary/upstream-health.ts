@@ -64,7 +64,9 @@ export class UpstreamHealth {
       return {
         server_id: server.id,
         mount_path: server.mountPath,
-        ...(isTrusted ? { upstream_url: maskUrls(server.upstream.url) } : {}),
+        ...(isTrusted && server.upstream.url !== null
+          ? { upstream_url: maskUrls(server.upstream.url) }
+          : {}),
         ...describeStanding(server, report),
         ...(isTrusted ? { in_flight_count: report.inFlight } : {}),
         last_answer_at: timeOf(report.answeredAtMs),

@@ -26,7 +26,7 @@ import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
-import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
+import { openUpstream } from './upstream/open-upstream.ts'
 import { UpstreamGuard } from './upstream/upstream-guard.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
@@ -319,15 +319,6 @@ export class WorkerRuntime {
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
   }
-}
-
-function openUpstream(server: ServerConfig, log: Log): Upstream {
-  return new StreamableHttpUpstream(server.upstream, (error) =>
-    log.warn(
-      { server: server.id, err: error },
-      'renewed files of upstream.tls can not be used: connections are made with those before',
-    ),
-  )
 }
 
 function refuseRate(exchange: FrameExchange, retryAfterMs: number): void {

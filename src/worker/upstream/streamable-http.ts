@@ -23,7 +23,8 @@ export class StreamableHttpUpstream implements Upstream {
     const isOwnTls = [tls.caFile, tls.certFile, tls.serverName].some((field) => field !== null)
     this.#staticHeaders = Object.entries(config.staticHeaders).flat()
     this.#options = {
-      url: new URL(config.url),
+      // Checked with the configuration.
+      url: new URL(config.url ?? ''),
       staticHeaders: this.#staticHeaders,
       maxConnections: config.maxConnections,
       connectTimeoutMs: config.connectTimeoutSeconds * 1_000,
