@@ -19,6 +19,7 @@ import { openDigestPool } from '../../src/worker/files/digest-pool.ts'
 import { Handshake } from '../../src/worker/session/handshake.ts'
 import { SessionRegistry } from '../../src/worker/session/registry.ts'
 import { StreamHolder } from '../../src/worker/stream/stream-holder.ts'
+import { clientOptions } from '../../src/worker/upstream/client-options.ts'
 import { StreamableHttpUpstream } from '../../src/worker/upstream/streamable-http.ts'
 import { load } from '../shared/config-loading.ts'
 import { WireSession } from '../support/wire.ts'
@@ -121,7 +122,7 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
   // Only the methods that the program calls, in the one form that it uses.
   const logger = { debug: note, info: note, warn: note, error: note } as unknown as Log
   const store = shared.connect()
-  const upstream = new StreamableHttpUpstream(server.upstream)
+  const upstream = new StreamableHttpUpstream(clientOptions(server.upstream, () => {}))
   const root = options.root ?? (await tempRoot(t))
   const services = {
     config,

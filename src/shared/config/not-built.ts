@@ -13,5 +13,4 @@ export interface NotBuiltField {
 /** Everything that is accepted and not built. */
 export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
-  { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
 ]

@@ -34,21 +34,19 @@ export interface Http1ClientOptions {
 /** See the file comment. */
 export class Http1Client implements Upstream {
   readonly #encoder: RequestEncoder
+  readonly #url: URL
   readonly #pool: ConnectionPool
   /** Whether the answers are those of a proxy. */
   readonly #asksProxy: boolean
+  readonly #proxyAuthorization: string | undefined
 
   constructor(options: Http1ClientOptions) {
     const { url, staticHeaders, maxConnections, connectTimeoutMs, insecureTls, tls, proxy } =
       options
+    this.#url = url
     this.#asksProxy = proxy !== undefined && url.protocol === 'http:'
-    const path = `${url.pathname}${url.search}`
-    const whole = `${url.protocol}//${url.host}${path}`
-    this.#encoder = new RequestEncoder(
-      this.#asksProxy ? whole : path,
-      url.host,
-      this.#asksProxy ? proxy?.authorization : undefined,
-    )
+    this.#proxyAuthorization = this.#asksProxy ? proxy?.authorization : undefined
+    this.#encoder = this.#encoderFor(`${url.pathname}${url.search}`)
     const authority = hostOf(staticHeaders)
     this.#pool = new ConnectionPool({
       connector: new Connector({ url, authority, insecureTls, tls, proxy }),
@@ -65,9 +63,31 @@ export class Http1Client implements Upstream {
 
   /** Never calls the listener before it returns. */
   call(request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
+    return this.#send(this.#encoder, request, listener)
+  }
+
+  /** Another resource of the same origin, over the same connections. `path` has the query, as a parsed URL has them. */
+  at(path: string): Pick<Upstream, 'call'> {
+    const encoder = this.#encoderFor(path)
+    return { call: (request, listener) => this.#send(encoder, request, listener) }
+  }
+
+  /** Fails what is under way with ADAPTER_STOPPING. */
+  async close(): Promise<void> {
+    this.#pool.close()
+  }
+
+  /** A proxy is asked for whole URLs. */
+  #encoderFor(path: string): RequestEncoder {
+    const { protocol, host } = this.#url
+    const target = this.#asksProxy ? `${protocol}//${host}${path}` : path
+    return new RequestEncoder(target, host, this.#proxyAuthorization)
+  }
+
+  #send(encoder: RequestEncoder, request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
     let encoded: EncodedRequest
     try {
-      encoded = this.#encoder.encode(request)
+      encoded = encoder.encode(request)
     } catch (error) {
       const refusal =
         error instanceof AdapterError
@@ -79,10 +99,5 @@ export class Http1Client implements Upstream {
     const call = new Http1Call(encoded, request.isSafe, told, this.#pool)
     this.#pool.send(call)
     return call
-  }
-
-  /** Fails what is under way with ADAPTER_STOPPING. */
-  async close(): Promise<void> {
-    this.#pool.close()
   }
 }
