@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 
 import type { Config } from '../shared/config/config.ts'
+import { HopSigner } from '../shared/hop-seal.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import { maskUrls } from '../shared/config/secrets.ts'
 import type { Log } from '../shared/log.ts'
@@ -9,11 +10,13 @@ import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
+import { advertisedUrl, hopListenAddress, needsHop } from './hop-address.ts'
+import { HopListener } from './listener/hop-listener.ts'
 import { loadNative } from './listener/native.ts'
 import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
-import { signingKeys } from './signing-keys.ts'
+import { hopKeys, signingKeys } from './signing-keys.ts'
 import { Supervisor } from './supervisor.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
@@ -60,7 +63,8 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
   }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
   const signingSecrets = await signingKeys(config)
-  redactor.learn({ values: signingSecrets })
+  const hopSecrets = needsHop(config, workers) ? await hopKeys(config) : []
+  redactor.learn({ values: [...signingSecrets, ...hopSecrets] })
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -70,6 +74,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     state: stateOptions(config),
     workers,
     signingSecrets,
+    hopSecrets,
     fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {
@@ -85,9 +90,25 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       parts.add('root probe', () => rootProbe.stop())
       await rootProbe.announce()
     }
+    let hopUrl: string | null = null
+    if (hopSecrets.length > 0) {
+      const hop = new HopListener({
+        native,
+        maxMessageBytes: config.core.maxMessageBytes,
+        replicaId: supervisor.replicaId,
+        signer: new HopSigner(hopSecrets),
+        workerAt: (index) => supervisor.workerAt(index),
+        log,
+      })
+      // Closed after the workers have finished what others asked of them, and open before anybody can ask.
+      parts.add('hop', () => hop.close())
+      const { host, port } = hopListenAddress(config)
+      hopUrl = advertisedUrl(config, host, await hop.listen(host, port))
+      log.info({ hopUrl }, `reached by other replicas at ${hopUrl}`)
+    }
     parts.add('state thread', () => supervisor.stopState())
     parts.add('workers', () => supervisor.stopWorkers(graceMs))
-    await supervisor.start()
+    await supervisor.start(hopUrl)
     if (loss.signal.aborted) throw new StoreLostError()
     rootProbe?.start()
     const health = new Health({

@@ -20,6 +20,7 @@ import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
+import { WorkerHop } from './hop/worker-hop.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
@@ -53,6 +54,7 @@ export class WorkerRuntime {
   readonly #registry: SessionRegistry
   readonly #handshake: Handshake
   readonly #streams: StreamHolder
+  readonly #hop: WorkerHop
   readonly #sandboxes: SandboxPool | undefined
   readonly #servers: readonly ServerRuntime[]
   readonly #uploads: UploadEndpoint
@@ -91,6 +93,7 @@ export class WorkerRuntime {
     const { requestsPerMinute, burst } = config.core.rateLimit
     if (requestsPerMinute !== null)
       this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
+    this.#hop = new WorkerHop(options, store)
     const upstreams = new Map(
       config.servers.map((server) => [
         server.id,
@@ -174,6 +177,7 @@ export class WorkerRuntime {
     this.#stops.add('upstreams', async () => {
       await Promise.all(this.#servers.map(({ upstream }) => upstream.close()))
     })
+    this.#stops.add('hop', () => this.#hop.close())
     this.#stops.add('scripts', () => this.#sandboxes?.close())
     this.#stops.add('sessions', () => this.#registry.stop())
     this.#stops.add('streams', () => this.#streams.handOver())
@@ -262,6 +266,9 @@ export class WorkerRuntime {
         return
       case 'artifact':
         this.#downloads.handle(exchange)
+        return
+      case 'hop':
+        this.#hop.endpoint.handle(exchange)
     }
   }
 
@@ -286,6 +293,7 @@ export class WorkerRuntime {
   #closeStreams(): void {
     void this.#streams.handOver()
     for (const { endpoint } of this.#servers) endpoint.closeStreams()
+    this.#hop.endpoint.closeStreams()
   }
 
   async #stop(graceMs: number): Promise<void> {

@@ -60,6 +60,7 @@ export const DEFAULTS = {
       open_cooldown_seconds: 30,
       half_open_probe_allowance: 2,
     },
+    replica_hop: { host: null, port: null, advertised_url: null },
     auth: {
       enabled: false,
       header_name: 'X-Mcp-Adapter-Auth-Token',

@@ -18,6 +18,7 @@ import {
   text,
 } from './fields.ts'
 import { rateLimitSchema } from './rate-limit.ts'
+import { replicaHopSchema } from './replica-hop.ts'
 import { tlsSchema } from './tls.ts'
 import {
   toolDefinitionPinningSchema,
@@ -144,6 +145,9 @@ export const coreSchema = section({
   cors: corsSchema.prefault({}).describe('Cross-origin requests of browsers.'),
   rate_limit: rateLimitSchema.prefault({}).describe('How many requests each principal may make.'),
   tls: tlsSchema.prefault({}).describe('TLS on the listener.'),
+  replica_hop: replicaHopSchema
+    .prefault({})
+    .describe('How replicas reach each other for sessions that are bound to a connection.'),
   defaults: defaultsSchema.prefault({}).describe('Defaults of tool calls on every server.'),
 })
 
