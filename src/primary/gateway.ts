@@ -10,9 +10,10 @@ import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
-import { advertisedUrl, hopListenAddress, needsHop } from './hop-address.ts'
+import { advertisedUrl, hopListenAddress, isOpenToOthers, needsHop } from './hop-address.ts'
 import { HopListener } from './listener/hop-listener.ts'
 import { loadNative } from './listener/native.ts'
+import { JointListener } from './listener/joint-listener.ts'
 import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
@@ -90,9 +91,10 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       parts.add('root probe', () => rootProbe.stop())
       await rootProbe.announce()
     }
+    let hop: HopListener | undefined
     let hopUrl: string | null = null
     if (hopSecrets.length > 0) {
-      const hop = new HopListener({
+      const opened = new HopListener({
         native,
         maxMessageBytes: config.core.maxMessageBytes,
         replicaId: supervisor.replicaId,
@@ -101,10 +103,16 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
         log,
       })
       // Closed after the workers have finished what others asked of them, and open before anybody can ask.
-      parts.add('hop', () => hop.close())
+      hop = opened
+      parts.add('hop', () => opened.close())
       const { host, port } = hopListenAddress(config)
-      hopUrl = advertisedUrl(config, host, await hop.listen(host, port))
+      hopUrl = advertisedUrl(config, host, await opened.listen(host, port))
       log.info({ hopUrl }, `reached by other replicas at ${hopUrl}`)
+      if (tls !== null && isOpenToOthers(hopUrl))
+        log.warn(
+          { hopUrl },
+          'core.tls does not cover what replicas ask of each other (core.replica_hop): it is signed, but not encrypted; keep it in a network of their own, or give core.replica_hop.advertised_url the https:// address of a proxy that ends TLS',
+        )
     }
     parts.add('state thread', () => supervisor.stopState())
     parts.add('workers', () => supervisor.stopWorkers(graceMs))
@@ -130,7 +138,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     })
     const port = await listener.listen(config.core.host, config.core.port)
     const stop = new Shutdown({
-      listener,
+      listener: hop === undefined ? listener : new JointListener(listener, hop),
       preDrainMs: preDrainSeconds(config) * 1_000,
       graceMs: config.core.shutdownTimeoutSeconds * 1_000,
       closeStreams: () => supervisor.drainWorkers(),

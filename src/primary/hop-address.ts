@@ -45,3 +45,9 @@ export function advertisedUrl(
 function originOf(host: string, port: number): string {
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
+
+/** Whether what goes there can be read on the way: it is neither encrypted nor on this machine. */
+export function isOpenToOthers(url: string): boolean {
+  const { protocol, hostname } = new URL(url)
+  return protocol === 'http:' && hostname !== '[::1]' && !hostname.startsWith('127.')
+}

@@ -5,7 +5,12 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
-import { advertisedUrl, hopListenAddress, needsHop } from '../../src/primary/hop-address.ts'
+import {
+  advertisedUrl,
+  hopListenAddress,
+  isOpenToOthers,
+  needsHop,
+} from '../../src/primary/hop-address.ts'
 import { hopKeys, signingKeys } from '../../src/primary/signing-keys.ts'
 import type { Config } from '../../src/shared/config/config.ts'
 import { load } from '../shared/config-loading.ts'
@@ -61,6 +66,13 @@ t.test('others are told an address that means something to them', async (t) => {
   const told = 'replica_hop: {advertised_url: "https://hop.example:9/"}'
   t.equal(advertisedUrl(config(told, REDIS), '0.0.0.0', 1), 'https://hop.example:9')
   t.equal(advertisedUrl(config(told), '127.0.0.1', 1), 'http://127.0.0.1:1', 'alone')
+})
+
+t.test('what is neither encrypted nor on this machine can be read by others', async (t) => {
+  t.equal(isOpenToOthers('http://10.0.0.5:1'), true)
+  t.equal(isOpenToOthers('https://10.0.0.5:1'), false)
+  t.equal(isOpenToOthers('http://127.0.0.1:1'), false)
+  t.equal(isOpenToOthers('http://[::1]:1'), false)
 })
 
 t.test('the token that clients have is no key of replicas', async (t) => {

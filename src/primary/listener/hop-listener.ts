@@ -47,6 +47,8 @@ export class HopListener {
   readonly #guard = new ReplayGuard()
   #socket: us_listen_socket | undefined
   #warnedAtMs = -CLOCK_WARNING_MS
+  #inFlight = 0
+  #whenIdle: (() => void) | undefined
 
   constructor(parts: HopListenerParts) {
     this.#parts = parts
@@ -71,6 +73,22 @@ export class HopListener {
         resolve(this.#parts.native.uws.us_socket_local_port(socket))
       })
     })
+  }
+
+  /** How many requests have no complete answer yet. */
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Resolves when no request is in hand, or after `limitMs`. */
+  async idle(limitMs: number): Promise<void> {
+    if (this.#inFlight === 0) return
+    let limit: NodeJS.Timeout | undefined
+    await new Promise<void>((resolve) => {
+      this.#whenIdle = resolve
+      limit = setTimeout(resolve, limitMs)
+    })
+    clearTimeout(limit)
   }
 
   /** Closes all connections. */
@@ -114,11 +132,17 @@ export class HopListener {
       answerHeaders,
       principal: '',
     } as const
+    this.#inFlight++
     this.#messages.collect(res, request, {
       whole: (body) =>
-        new ListenerExchange(res, worker, request, NO_DRAIN, () => {}).dispatchWhole(body),
-      over: () => {},
+        new ListenerExchange(res, worker, request, NO_DRAIN, this.#leave).dispatchWhole(body),
+      over: this.#leave,
     })
+  }
+
+  readonly #leave = (): void => {
+    this.#inFlight--
+    if (this.#inFlight === 0) this.#whenIdle?.()
   }
 
   #admit(header: string): HopSeal | undefined {
