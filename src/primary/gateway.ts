@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 
 import type { Config } from '../shared/config/config.ts'
+import { HopSigner } from '../shared/hop-seal.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import { maskUrls } from '../shared/config/secrets.ts'
 import type { Log } from '../shared/log.ts'
@@ -10,11 +11,14 @@ import { stateOptions } from '../shared/state/state-options.ts'
 import { checkClientTls } from '../shared/upstream-tls.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
+import { advertisedUrl, hopListenAddress, isOpenToOthers, needsHop } from './hop-address.ts'
+import { HopListener } from './listener/hop-listener.ts'
 import { loadNative } from './listener/native.ts'
+import { JointListener } from './listener/joint-listener.ts'
 import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
-import { signingKeys } from './signing-keys.ts'
+import { hopKeys, signingKeys } from './signing-keys.ts'
 import { Supervisor } from './supervisor.ts'
 import { UpstreamHealth } from './upstream-health.ts'
 
@@ -63,7 +67,8 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
   }
   const workers = config.core.workers ?? Math.max(1, availableParallelism() - 1)
   const signingSecrets = await signingKeys(config)
-  redactor.learn({ values: signingSecrets })
+  const hopSecrets = needsHop(config, workers) ? await hopKeys(config) : []
+  redactor.learn({ values: [...signingSecrets, ...hopSecrets] })
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -73,6 +78,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     state: stateOptions(config),
     workers,
     signingSecrets,
+    hopSecrets,
     fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
     onReport: ({ isAvailable }) => {
@@ -88,9 +94,32 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       parts.add('root probe', () => rootProbe.stop())
       await rootProbe.announce()
     }
+    let hop: HopListener | undefined
+    let hopUrl: string | null = null
+    if (hopSecrets.length > 0) {
+      const opened = new HopListener({
+        native,
+        maxMessageBytes: config.core.maxMessageBytes,
+        replicaId: supervisor.replicaId,
+        signer: new HopSigner(hopSecrets),
+        workerAt: (index) => supervisor.workerAt(index),
+        log,
+      })
+      // Closed after the workers have finished what others asked of them, and open before anybody can ask.
+      hop = opened
+      parts.add('hop', () => opened.close())
+      const { host, port } = hopListenAddress(config)
+      hopUrl = advertisedUrl(config, host, await opened.listen(host, port))
+      log.info({ hopUrl }, `reached by other replicas at ${hopUrl}`)
+      if (tls !== null && isOpenToOthers(hopUrl))
+        log.warn(
+          { hopUrl },
+          'core.tls does not cover what replicas ask of each other (core.replica_hop): it is signed, but not encrypted; keep it in a network of their own, or give core.replica_hop.advertised_url the https:// address of a proxy that ends TLS',
+        )
+    }
     parts.add('state thread', () => supervisor.stopState())
     parts.add('workers', () => supervisor.stopWorkers(graceMs))
-    await supervisor.start()
+    await supervisor.start(hopUrl)
     if (loss.signal.aborted) throw new StoreLostError()
     rootProbe?.start()
     const health = new Health({
@@ -113,7 +142,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     })
     const port = await listener.listen(config.core.host, config.core.port)
     const stop = new Shutdown({
-      listener,
+      listener: hop === undefined ? listener : new JointListener(listener, hop),
       preDrainMs: preDrainSeconds(config) * 1_000,
       graceMs: config.core.shutdownTimeoutSeconds * 1_000,
       closeStreams: () => supervisor.drainWorkers(),

@@ -28,6 +28,8 @@ export interface SupervisorOptions {
   readonly state: StateOptions
   readonly workers: number
   readonly signingSecrets: readonly string[]
+  /** Keys for requests between replicas; none where there are no such requests. */
+  readonly hopSecrets?: readonly string[]
   readonly fallbackBaseUrl: string
   readonly log: Log
   /** Entry files of the threads; by default the ones of this package. */
@@ -60,6 +62,7 @@ export class Supervisor {
   #draining = false
   #stopping = false
   #nextWorker = 0
+  #hopUrl: string | null = null
 
   constructor(options: SupervisorOptions) {
     this.#options = options
@@ -72,8 +75,12 @@ export class Supervisor {
     }))
   }
 
-  /** Resolves when the state thread and all workers are ready; rejects with the first failure, everything ended. */
-  async start(): Promise<void> {
+  /**
+   * Resolves when the state thread and all workers are ready; rejects with the first failure, everything ended. `hopUrl`: where other replicas reach this
+   * one, where they may need to.
+   */
+  async start(hopUrl: string | null = null): Promise<void> {
+    this.#hopUrl = hopUrl
     // All threads load at the same time; what they ask of the store waits in its port. The first worker is ready only when it has cleared up after
     // a crash, and no request comes before all are.
     const state = this.#startState(this.#options.state)
@@ -107,6 +114,12 @@ export class Supervisor {
       return undefined
     }
     const handle = this.#slots[ownerOf(sessionId, this.#slots.length)]?.handle
+    return handle?.isReady === true ? handle : undefined
+  }
+
+  /** One worker of all; undefined while it is down. */
+  workerAt(index: number): WorkerHandle | undefined {
+    const handle = this.#slots[index]?.handle
     return handle?.isReady === true ? handle : undefined
   }
 
@@ -159,7 +172,11 @@ export class Supervisor {
   }
 
   async #startState(options: StateOptions): Promise<void> {
-    const workerData: StateThreadOptions = { ...options, replicaId: this.replicaId }
+    const workerData: StateThreadOptions = {
+      ...options,
+      replicaId: this.replicaId,
+      hopUrl: this.#hopUrl,
+    }
     const thread = new Worker(this.#options.threads?.state ?? STATE_THREAD, { workerData })
     this.#stateThread = thread
     thread.once('exit', () => {
@@ -223,7 +240,7 @@ export class Supervisor {
     if (slot === undefined) throw new RangeError(`no worker ${index}`)
     const frames = new MessageChannel()
     const storePort = this.#connectStore()
-    const { config, signingSecrets, fallbackBaseUrl, workers, log } = this.#options
+    const { config, signingSecrets, hopSecrets = [], fallbackBaseUrl, workers, log } = this.#options
     const workerData: WorkerOptions = {
       config,
       replicaId: this.replicaId,
@@ -233,6 +250,8 @@ export class Supervisor {
       storePort,
       vitals: this.vitals.memory,
       signingSecrets,
+      hopSecrets,
+      hopUrl: this.#hopUrl,
       fallbackBaseUrl,
       maintains: index === 0,
       firstStart,

@@ -210,8 +210,8 @@ function downloadFields(grant: DownloadGrant): readonly string[] {
   return ['mcp-artifact-v1', serverId, sessionId, artifactId, filename, String(expiresAtSeconds)]
 }
 
-/** HMAC-SHA256 over the fields, each behind its length in bytes: no two lists of fields encode alike. */
-function mac(secret: string, fields: readonly string[]): Buffer {
+/** HMAC-SHA256 over the fields, each behind its length in bytes: no two lists of fields encode alike. The first should name what it is for. */
+export function mac(secret: string, fields: readonly string[]): Buffer {
   const hmac = createHmac('sha256', secret)
   for (const field of fields) {
     const bytes = Buffer.from(field)

@@ -19,6 +19,10 @@ export interface WorkerOptions {
   readonly vitals: SharedArrayBuffer
   /** Keys for signed URLs: the first signs, all verify. */
   readonly signingSecrets: readonly string[]
+  /** Keys for requests between replicas, and between the workers of one: the first signs, all verify. */
+  readonly hopSecrets: readonly string[]
+  /** Where this replica is reached by others, and by its own other workers; null where nobody needs to. */
+  readonly hopUrl: string | null
   /** URL prefix that clients reach this replica by when `core.public_base_url` is not set and a request has no Host. */
   readonly fallbackBaseUrl: string
   /** Whether this worker runs maintenance. */

@@ -14,7 +14,7 @@ import { WorkerRuntime } from './runtime.ts'
 // The supervisor is the only one who starts this thread.
 const options = workerData as WorkerOptions
 const redactor = new Redactor(secretsOf(options.config))
-redactor.learn({ values: options.signingSecrets })
+redactor.learn({ values: [...options.signingSecrets, ...options.hopSecrets] })
 const log = openLog(options.config.core.logLevel, `worker-${options.index}`, redactor)
 const store = new RemoteStore(options.storePort)
 const channel: FrameChannel<ToPrimaryFrame, ToWorkerFrame> = new FrameChannel(

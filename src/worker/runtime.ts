@@ -22,6 +22,7 @@ import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
+import { WorkerHop } from './hop/worker-hop.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
@@ -58,6 +59,7 @@ export class WorkerRuntime {
   readonly #registry: SessionRegistry
   readonly #handshake: Handshake
   readonly #streams: StreamHolder
+  readonly #hop: WorkerHop
   readonly #sandboxes: SandboxPool | undefined
   readonly #servers: readonly ServerRuntime[]
   readonly #uploads: UploadEndpoint
@@ -105,6 +107,7 @@ export class WorkerRuntime {
       isStart: options.firstStart,
       log,
     })
+    this.#hop = new WorkerHop(options, store)
     const upstreams = new Map(
       config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
@@ -206,6 +209,7 @@ export class WorkerRuntime {
     })
     this.#stops.add('pings', () => this.#guard.stop())
     this.#guard.start()
+    this.#stops.add('hop', () => this.#hop.close())
     this.#stops.add('scripts', () => this.#sandboxes?.close())
     this.#stops.add('sessions', () => this.#registry.stop())
     this.#stops.add('streams', () => this.#streams.handOver())
@@ -301,6 +305,9 @@ export class WorkerRuntime {
         return
       case 'artifact':
         this.#downloads.handle(exchange)
+        return
+      case 'hop':
+        this.#hop.endpoint.handle(exchange)
     }
   }
 
@@ -328,6 +335,7 @@ export class WorkerRuntime {
       endpoint.closeStreams()
       legacy?.closeStreams()
     }
+    this.#hop.endpoint.closeStreams()
   }
 
   async #stop(graceMs: number): Promise<void> {

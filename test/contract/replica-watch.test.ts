@@ -225,3 +225,33 @@ async function subscribers(port: number, id: string): Promise<number> {
   const [, count] = await ask(port, 'pubsub', 'numsub', `${KEY_BASE}:replica:${id}`)
   return Number(count)
 }
+
+/** Waits until a replica knows where these are reached. */
+function knows(replica: WatchingReplica, ids: string): Promise<void> {
+  return eventually(
+    `'${ids}' can be reached`,
+    () => [...replica.hops.keys()].toSorted().join() === ids,
+  )
+}
+
+t.test('replicas tell each other where they are reached, until they end', async (t) => {
+  const redis = await startRedis(t)
+  const connection = connectionTo(redis.port)
+  const reached = (id: string, url: string): WatchingReplica => {
+    const replica = watchReplica(id, connection, url)
+    t.teardown(() => replica.drop())
+    return replica
+  }
+  const one = reached('one', 'http://10.0.0.1:1')
+  const two = reached('two', 'http://10.0.0.2:2')
+  const silent = watched(t, 'silent', connection)
+  await Promise.all([one, two, silent].map((replica) => knows(replica, 'one,two')))
+  t.equal(one.hops.get('two'), 'http://10.0.0.2:2')
+  t.equal(silent.hops.get('one'), 'http://10.0.0.1:1')
+  await two.stop()
+  await knows(one, 'one')
+  one.drop()
+  await knows(silent, '')
+  const three = reached('three', 'http://10.0.0.3:3')
+  await knows(three, 'three')
+})

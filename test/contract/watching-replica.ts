@@ -16,6 +16,7 @@ export interface WatchingReplica {
   readonly flows: boolean[]
   readonly messages: string[]
   replicas: readonly string[]
+  hops: ReadonlyMap<string, string>
   dataLosses: number
   /** How often it began to ask who is subscribed; one question waits for the answer to the one before. */
   looks: number
@@ -43,7 +44,11 @@ export function connectionTo(
 }
 
 /** Starts one in this process. */
-export function watchReplica(id: string, connection: RedisConnectionOptions): WatchingReplica {
+export function watchReplica(
+  id: string,
+  connection: RedisConnectionOptions,
+  hopUrl: string | null = null,
+): WatchingReplica {
   const client = openCommands(connection, ignore)
   const replica: WatchingReplica = {
     feed: new ChangeFeed({
@@ -58,6 +63,7 @@ export function watchReplica(id: string, connection: RedisConnectionOptions): Wa
     flows: [],
     messages: [],
     replicas: [],
+    hops: new Map(),
     dataLosses: 0,
     looks: 0,
     async stop() {
@@ -80,11 +86,13 @@ export function watchReplica(id: string, connection: RedisConnectionOptions): Wa
     }),
     replicaId: id,
     keyBase: KEY_BASE,
+    hopUrl,
     countsSubscribers: connection.target.kind !== 'cluster',
     subscription: () => (replica.feed.flows ? replica.feed.generation : null),
     onLost: (ids) => replica.lost.push(...ids),
-    onReplicas: (ids) => {
+    onReplicas: (ids, hops) => {
       replica.replicas = ids
+      replica.hops = hops
     },
     onError: ignore,
     onDataLost: () => {

@@ -61,6 +61,7 @@ export const DEFAULTS = {
       half_open_probe_allowance: 2,
     },
     legacy_sse: { enabled: true },
+    replica_hop: { host: null, port: null, advertised_url: null },
     auth: {
       enabled: false,
       header_name: 'X-Mcp-Adapter-Auth-Token',

@@ -49,6 +49,7 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['core.code_mode.max_console_bytes', 0, 4 * 1024 ** 2, false],
   ['core.code_mode.max_scripts', 1, 64, false],
   ['core.code_mode.max_scripts_per_session', 1, 64, false],
+  ['core.replica_hop.port', 1, 65535, true],
   ['core.upstream_metadata_cache_ttl_seconds', 0, Infinity, false],
   ['core.tool_description_policy.max_tool_description_chars', 1, Infinity, true],
   ['core.tool_description_policy.max_schema_description_chars', 1, Infinity, true],

@@ -110,6 +110,21 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['core: {upload_path: /}', 'core.upload_path', /must not be blank or \//],
     ['core: {upload_path: "/a b"}', 'core.upload_path', /may use only/],
     ['core: {upload_path: /a/../b}', 'core.upload_path', /may use only/],
+    [
+      'core: {replica_hop: {advertised_url: "10.0.0.5:80"}}',
+      'core.replica_hop.advertised_url',
+      /http/,
+    ],
+    [
+      'core: {replica_hop: {advertised_url: "http://a:1/hop"}}',
+      'core.replica_hop.advertised_url',
+      /nothing more/,
+    ],
+    [
+      'core: {replica_hop: {advertised_url: "http://u:p@a:1"}}',
+      'core.replica_hop.advertised_url',
+      /nothing more/,
+    ],
     ['core: {public_base_url: mcp.example.com}', 'core.public_base_url', /absolute http/],
     [
       'core: {public_base_url: "https://a/?b"}',

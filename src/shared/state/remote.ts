@@ -36,6 +36,7 @@ export class RemoteStore extends RequestStore {
   readonly #offerListeners: ((key: SessionKey) => void)[] = []
   readonly #disconnectListeners: (() => void)[] = []
   readonly #lossListeners: ((ids: readonly string[]) => void)[] = []
+  readonly #replicaListeners: (() => void)[] = []
   readonly #modeListeners: ((mode: StoreMode) => void)[] = []
   readonly #pending = new Map<number, Pending>()
   #port: MessagePort | undefined
@@ -47,6 +48,7 @@ export class RemoteStore extends RequestStore {
   #callsBack = true
   #mode: StoreMode = 'shared'
   #replicas: readonly string[] = []
+  #hops: ReadonlyMap<string, string> = new Map()
 
   constructor(port: MessagePort, { timeoutMs = TIMEOUT_MS }: { timeoutMs?: number } = {}) {
     super()
@@ -94,6 +96,16 @@ export class RemoteStore extends RequestStore {
   /** The replicas that share the store at present, this one among them; empty when the store is not shared. */
   get replicas(): readonly string[] {
     return this.#replicas
+  }
+
+  /** Calls back when it changes which replicas share the store, or where they are reached. */
+  onReplicasChange(listener: () => void): void {
+    this.#replicaListeners.push(listener)
+  }
+
+  /** Where a replica can be reached by others; undefined when it does not say. */
+  hopOf(replicaId: string): string | undefined {
+    return this.#hops.get(replicaId)
   }
 
   /** Calls back when a memory of this process only takes the place of the shared store (`fallback_memory`), and when the shared one is back. */
@@ -191,6 +203,8 @@ export class RemoteStore extends RequestStore {
         return
       case 'replicas':
         this.#replicas = news.ids
+        this.#hops = news.hops
+        for (const listener of this.#replicaListeners) listener()
         return
       case 'replicas_lost':
         for (const listener of this.#lossListeners) listener(news.ids)

@@ -88,8 +88,12 @@ export type StoreNews =
   /** Invalidations were missed, or will be while `callsBack` is false: no copy is to be trusted. */
   | { readonly kind: 'untrusted'; readonly callsBack: boolean }
   | { readonly kind: 'mode'; readonly mode: StoreMode }
-  /** The replicas that are there now, this one among them. */
-  | { readonly kind: 'replicas'; readonly ids: readonly string[] }
+  /** The replicas that are there now, this one among them, and where they can be reached. */
+  | {
+      readonly kind: 'replicas'
+      readonly ids: readonly string[]
+      readonly hops: ReadonlyMap<string, string>
+    }
   | { readonly kind: 'replicas_lost'; readonly ids: readonly string[] }
 
 /** The answer to the request with this id. */

@@ -4,7 +4,8 @@
  */
 import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
-import { eventData, SseSplitter } from '../../shared/sse-splitter.ts'
+import { eventData } from '../../shared/sse-event.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type {
   AnswerListener,
   Upstream,

@@ -19,6 +19,7 @@ import {
 } from './fields.ts'
 import { legacySseSchema } from './legacy-sse.ts'
 import { rateLimitSchema } from './rate-limit.ts'
+import { replicaHopSchema } from './replica-hop.ts'
 import { tlsSchema } from './tls.ts'
 import {
   toolDefinitionPinningSchema,
@@ -150,6 +151,9 @@ export const coreSchema = section({
   legacy_sse: legacySseSchema.prefault({}).describe('Clients of the older HTTP+SSE transport.'),
   rate_limit: rateLimitSchema.prefault({}).describe('How many requests each principal may make.'),
   tls: tlsSchema.prefault({}).describe('TLS on the listener.'),
+  replica_hop: replicaHopSchema
+    .prefault({})
+    .describe('How replicas reach each other for sessions that are bound to a connection.'),
   defaults: defaultsSchema.prefault({}).describe('Defaults of tool calls on every server.'),
 })
 

@@ -9,7 +9,8 @@
  *
  * Of all, after `<key base>:{g}`: `:active` sessions that hold a slot by use, `:due` when a session is to be looked at, `:shares` what each session
  * adds to `:totals`, `:claims` `:claim-times` bytes that are about to be added, `:streams` `:stream-ends` `:stream-holders` leases of standalone
- * streams, `:maintainer` and `:fence`; by `replica-watch.ts`, `:replicas` who is there and when each said so, `:mark` what is lost with the data.
+ * streams, `:maintainer` and `:fence`; by `replica-watch.ts`, `:replicas` who is there and when each said so, `:hops` where they reach each other, `:mark` what
+ * is lost with the data.
  */
 import { parseSessionId } from '../../ids.ts'
 import type { SessionKey } from '../records.ts'

@@ -24,18 +24,26 @@ export const REPLICA_LEASE_MS = 3_000
 const FORGET_MS = 60_000
 
 /**
- * Renews the own entry at the server's time, so that the replicas' clocks don't matter; answers that time, all entries with theirs, and a mark that
- * is lost with the data.
+ * Renews the own entry at the server's time, so that the replicas' clocks don't matter; answers that time, all entries with theirs, a mark that is lost
+ * with the data, and where the replicas can be reached by each other.
  */
 const BEAT = script(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local entries, mark = KEYS[1] .. ':replicas', KEYS[1] .. ':mark'
+local entries, mark, hops = KEYS[1] .. ':replicas', KEYS[1] .. ':mark', KEYS[1] .. ':hops'
 redis.call('ZADD', entries, now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', entries, '-inf', now - ARGV[2])
 redis.call('PEXPIRE', entries, ARGV[2])
+if ARGV[4] ~= '' then
+  redis.call('HSET', hops, ARGV[1], ARGV[4])
+  redis.call('PEXPIRE', hops, ARGV[2])
+end
+local old = redis.call('ZRANGEBYSCORE', entries, '-inf', now - ARGV[2])
+for _, id in ipairs(old) do
+  redis.call('ZREM', entries, id)
+  redis.call('HDEL', hops, id)
+end
 redis.call('SET', mark, ARGV[3], 'NX')
-return { string.format('%.0f', now), redis.call('ZRANGE', entries, 0, -1, 'WITHSCORES'), redis.call('GET', mark) }
+return { string.format('%.0f', now), redis.call('ZRANGE', entries, 0, -1, 'WITHSCORES'), redis.call('GET', mark), redis.call('HGETALL', hops) }
 `)
 
 /** What a watch works with. */
@@ -43,14 +51,16 @@ export interface ReplicaWatchParts {
   readonly client: RedisClient
   readonly replicaId: string
   readonly keyBase: string
+  /** Where other replicas reach this one; null where they need not. */
+  readonly hopUrl: string | null
   /** Whether subscribers can be counted: one server has all of them. */
   readonly countsSubscribers: boolean
   /** Which subscription the own channel has at present; null while it has none. */
   readonly subscription: () => number | null
   /** Hears once of each replica that ended without a word. */
   readonly onLost: (ids: readonly string[]) => void
-  /** Hears of every change of who is there, this replica included. */
-  readonly onReplicas: (ids: readonly string[]) => void
+  /** Hears of every change of who is there, this replica included, and of where they are reached. */
+  readonly onReplicas: (ids: readonly string[], hops: ReadonlyMap<string, string>) => void
   /** Hears of a renewal that failed. */
   readonly onError: (error: Error) => void
   /** Hears that the server has forgotten everything since the last renewal. */
@@ -63,6 +73,8 @@ export class ReplicaWatch {
   readonly #globalKey: string
   /** Others that are there. */
   #others: ReadonlySet<string> = new Set()
+  /** Where replicas are reached, as far as they say. */
+  #hops: ReadonlyMap<string, string> = new Map()
   #told = ''
   /** Dead ones that were told of, with when they were last renewed. */
   readonly #lost = new Map<string, number>()
@@ -109,10 +121,10 @@ export class ReplicaWatch {
 
   /** Renews the own entry and learns who else is there. Rejects when the store fails. */
   async beat(): Promise<void> {
-    const { client, replicaId, keyBase } = this.#parts
+    const { client, replicaId, keyBase, hopUrl } = this.#parts
     const beats = ReplicaWatch.channelOf(keyBase, replicaId)
     const [answer] = await Promise.all([
-      runText(client, BEAT, this.#beatKeys, [replicaId, FORGET_MS, randomUUID()]),
+      runText(client, BEAT, this.#beatKeys, [replicaId, FORGET_MS, randomUUID(), hopUrl ?? '']),
       client.publish(beats, ''),
     ])
     if (!this.#stopped) this.#learn(parseBeat(answer))
@@ -123,7 +135,11 @@ export class ReplicaWatch {
     this.#stopped = true
     clearInterval(this.#beatTimer)
     clearInterval(this.#lookTimer)
-    await this.#parts.client.zrem(this.#entriesKey, this.#parts.replicaId)
+    const { client, replicaId } = this.#parts
+    await Promise.all([
+      client.zrem(this.#entriesKey, replicaId),
+      client.hdel(this.#hopsKey, replicaId),
+    ])
   }
 
   /** Stops without a word, because there is nobody to say it to. */
@@ -141,7 +157,7 @@ export class ReplicaWatch {
     }
   }
 
-  #learn({ nowMs, entries, mark }: Beat): void {
+  #learn({ nowMs, entries, mark, hops }: Beat): void {
     const alive = new Set<string>()
     const late = new Map<string, number>()
     const believesLateness = this.#believesLateness()
@@ -158,6 +174,7 @@ export class ReplicaWatch {
       if (alive.has(id) || !entries.has(id)) this.#lost.delete(id)
     }
     this.#others = alive
+    this.#hops = hops
     this.#lose(late)
     this.#tell()
     const knownMark = this.#mark
@@ -192,10 +209,15 @@ export class ReplicaWatch {
 
   #tell(): void {
     const ids = [this.#parts.replicaId, ...this.#others].toSorted()
-    const told = ids.join()
+    const hops = new Map<string, string>()
+    for (const id of ids) {
+      const url = this.#hops.get(id)
+      if (url !== undefined) hops.set(id, url)
+    }
+    const told = ids.map((id) => `${id} ${hops.get(id) ?? ''}`).join()
     if (told === this.#told) return
     this.#told = told
-    this.#parts.onReplicas(ids)
+    this.#parts.onReplicas(ids, hops)
   }
 
   async #look(): Promise<void> {
@@ -251,11 +273,15 @@ export class ReplicaWatch {
 
   /** All that a beat touches, for a Cluster that is moving them. */
   get #beatKeys(): readonly string[] {
-    return [this.#globalKey, this.#entriesKey, `${this.#globalKey}:mark`]
+    return [this.#globalKey, this.#entriesKey, `${this.#globalKey}:mark`, this.#hopsKey]
   }
 
   get #entriesKey(): string {
     return `${this.#globalKey}:replicas`
+  }
+
+  get #hopsKey(): string {
+    return `${this.#globalKey}:hops`
   }
 
   /** Names the pair of connections that is in use; undefined while one is missing. */
@@ -270,16 +296,27 @@ interface Beat {
   /** Replicas and when they were last renewed. */
   readonly entries: ReadonlyMap<string, number>
   readonly mark: string
+  readonly hops: ReadonlyMap<string, string>
 }
 
 function parseBeat(answer: unknown): Beat {
   if (!Array.isArray(answer) || !Array.isArray(answer[1])) throw new Error('no answer to a beat')
-  const entries = new Map<string, number>()
-  const flat: readonly unknown[] = answer[1]
-  for (let index = 0; index + 1 < flat.length; index += 2) {
-    entries.set(String(flat[index]), Number(flat[index + 1]))
+  const entries = new Map(pairs(answer[1]).map(([id, score]) => [id, Number(score)]))
+  return {
+    nowMs: Number(answer[0]),
+    entries,
+    mark: String(answer[2]),
+    hops: new Map(pairs(answer[3])),
   }
-  return { nowMs: Number(answer[0]), entries, mark: String(answer[2]) }
+}
+
+/** Of a flat list, in which names and values take turns. */
+function pairs(flat: unknown): (readonly [name: string, value: string])[] {
+  if (!Array.isArray(flat)) return []
+  const texts = flat.map(String)
+  return texts.flatMap((name, index) =>
+    index % 2 === 0 ? [[name, texts[index + 1] ?? ''] as const] : [],
+  )
 }
 
 /** From alternating channels and numbers, in the order that was asked. */

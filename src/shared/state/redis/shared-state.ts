@@ -46,10 +46,17 @@ export interface SharedStateListeners {
   readonly onFailure: (message: string) => void
 }
 
+/** The store, and who uses it. */
+type SharedStateOptions = RedisStateOptions & {
+  readonly replicaId: string
+  /** Where other replicas reach this one; null, the default, where they need not. */
+  readonly hopUrl?: string | null
+}
+
 /** See the file comment. */
 export class SharedState implements SharedStore {
   readonly host: StoreHost
-  readonly #options: RedisStateOptions & { readonly replicaId: string }
+  readonly #options: SharedStateOptions
   readonly #listeners: SharedStateListeners
   readonly #client: RedisClient
   readonly #store: RedisStore
@@ -64,6 +71,7 @@ export class SharedState implements SharedStore {
   #monitor: HealthMonitor | undefined
   #mode: StoreMode = 'shared'
   #replicas: readonly string[] = []
+  #hops: ReadonlyMap<string, string> = new Map()
   #mustClear: boolean
   #lastError = ''
   #reportTimer: NodeJS.Timeout | undefined
@@ -71,7 +79,7 @@ export class SharedState implements SharedStore {
 
   /** Connects; `start` waits for that. `clock` is for tests. */
   constructor(
-    options: RedisStateOptions & { readonly replicaId: string },
+    options: SharedStateOptions,
     listeners: SharedStateListeners,
     clock: Pick<RedisStoreOptions, 'frozenClock' | 'clockOffset'> = {},
   ) {
@@ -103,12 +111,14 @@ export class SharedState implements SharedStore {
       client: this.#client,
       replicaId,
       keyBase,
+      hopUrl: options.hopUrl ?? null,
       countsSubscribers: connection.target.kind !== 'cluster',
       subscription: () => (this.#feed.flows ? this.#feed.generation : null),
       onLost: (ids) => this.host.tell({ kind: 'replicas_lost', ids }),
-      onReplicas: (ids) => {
+      onReplicas: (ids, hops) => {
         this.#replicas = ids
-        if (this.#mode === 'shared') this.host.tell({ kind: 'replicas', ids })
+        this.#hops = hops
+        if (this.#mode === 'shared') this.host.tell({ kind: 'replicas', ids, hops })
         this.#report()
       },
       onError: () => this.#monitor?.suspect(),
@@ -256,7 +266,7 @@ export class SharedState implements SharedStore {
     this.#wasEmptied = false
     this.host.serve(standIn)
     this.host.tell({ kind: 'mode', mode: 'memory' })
-    this.host.tell({ kind: 'replicas', ids: [] })
+    this.host.tell({ kind: 'replicas', ids: [], hops: new Map() })
     // Everything that happens to the stand-in is called out.
     this.host.tell({ kind: 'untrusted', callsBack: true })
     this.#listeners.onFailure(
@@ -295,7 +305,7 @@ export class SharedState implements SharedStore {
     this.#mode = 'shared'
     this.host.serve(this)
     this.host.tell({ kind: 'mode', mode: 'shared' })
-    this.host.tell({ kind: 'replicas', ids: this.#replicas })
+    this.host.tell({ kind: 'replicas', ids: this.#replicas, hops: this.#hops })
     this.#tellTrust()
     this.#listeners.onWarning(
       `fallback_memory: state is shared again; ${kept} sessions were brought back, ${lost} were lost`,

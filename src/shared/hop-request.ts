@@ -1,0 +1,71 @@
+/** A request on the hop, as the body of a POST: what it is about (JSON, behind its length), then the bytes of its own body. */
+
+/** `upstream`: for the connection that the worker has to a server. */
+export type HopKind = 'upstream'
+
+/** What is asked of the holder. Whoever asks has judged who the client is, and what it may. */
+export interface HopRequest {
+  readonly kind: HopKind
+  readonly serverId: string
+  readonly method: 'POST' | 'GET' | 'DELETE'
+  /** Names and values in turn. */
+  readonly headers: readonly string[]
+  readonly isSafe: boolean
+}
+
+/** A request and its own body. */
+export interface ReadHopRequest {
+  readonly request: HopRequest
+  readonly body: Uint8Array | null
+}
+
+/** Most that a request adds to its body, in bytes: headers, which a listener takes 64 KiB of, and some room. */
+export const MAX_HOP_HEAD_BYTES = 1_048_576
+
+const LENGTH_BYTES = 4
+
+/** The bytes of a request. A string holds ASCII only. */
+export function encodeHopRequest(
+  request: HopRequest,
+  body: Uint8Array | string | null,
+): Uint8Array {
+  const head = Buffer.from(JSON.stringify({ ...request, hasBody: body !== null }))
+  const length = Buffer.alloc(LENGTH_BYTES)
+  length.writeUInt32BE(head.byteLength)
+  const own = body === null ? [] : [typeof body === 'string' ? Buffer.from(body, 'latin1') : body]
+  return Buffer.concat([length, head, ...own])
+}
+
+/** The reverse; undefined for anything else. The body is a view. */
+export function decodeHopRequest(bytes: Uint8Array): ReadHopRequest | undefined {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (buffer.byteLength < LENGTH_BYTES) return undefined
+  const end = LENGTH_BYTES + buffer.readUInt32BE(0)
+  if (end > buffer.byteLength) return undefined
+  let head: unknown
+  try {
+    head = JSON.parse(buffer.toString('utf8', LENGTH_BYTES, end))
+  } catch {
+    return undefined
+  }
+  if (!isHead(head)) return undefined
+  const { hasBody, ...request } = head
+  return { request, body: hasBody ? buffer.subarray(end) : null }
+}
+
+function isHead(value: unknown): value is HopRequest & { readonly hasBody: boolean } {
+  if (typeof value !== 'object' || value === null) return false
+  const { kind, serverId, method, headers, isSafe, hasBody } = value as {
+    readonly [name: string]: unknown // an object has any names
+  }
+  return (
+    kind === 'upstream' &&
+    typeof serverId === 'string' &&
+    (method === 'POST' || method === 'GET' || method === 'DELETE') &&
+    Array.isArray(headers) &&
+    headers.length % 2 === 0 &&
+    headers.every((text) => typeof text === 'string') &&
+    typeof isSafe === 'boolean' &&
+    typeof hasBody === 'boolean'
+  )
+}

@@ -1,0 +1,46 @@
+/** One worker's part in the hop: it asks others for what is bound to their connections, and answers for its own. */
+import type { RemoteStore } from '../../shared/state/remote.ts'
+import type { WorkerOptions } from '../../shared/worker-options.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { HopClient } from './hop-client.ts'
+import { HopEndpoint } from './hop-endpoint.ts'
+import { PlacedUpstream } from './placed-upstream.ts'
+import { ReplicaDirectory } from './replica-directory.ts'
+
+/** See the file comment. */
+export class WorkerHop {
+  readonly endpoint: HopEndpoint
+  readonly #options: Pick<WorkerOptions, 'replicaId' | 'index'>
+  readonly #client: HopClient
+  /** This worker's own connections, by server. */
+  readonly #locals = new Map<string, Upstream>()
+
+  constructor(
+    options: Pick<WorkerOptions, 'replicaId' | 'index' | 'hopUrl' | 'hopSecrets'>,
+    store: RemoteStore,
+  ) {
+    this.#options = options
+    this.#client = new HopClient({
+      directory: new ReplicaDirectory(store, options),
+      secrets: options.hopSecrets,
+    })
+    this.endpoint = new HopEndpoint({ upstreamOf: (serverId) => this.#locals.get(serverId) })
+  }
+
+  /** Makes an upstream whose sessions live on connections of this worker one that can be used from everywhere. Closing it closes `local`. */
+  place(serverId: string, local: Upstream): Upstream {
+    this.#locals.set(serverId, local)
+    const { replicaId, index } = this.#options
+    return new PlacedUpstream({
+      serverId,
+      local,
+      place: { replicaId, worker: index },
+      hop: this.#client,
+    })
+  }
+
+  /** Fails what is under way to others with ADAPTER_STOPPING. */
+  close(): Promise<void> {
+    return this.#client.close()
+  }
+}
