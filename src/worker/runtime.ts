@@ -11,6 +11,7 @@ import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
+import { sessionRootUri } from './adapters/session-root.ts'
 import { SandboxPool } from './code-mode/sandbox-pool.ts'
 import { toAdapterError } from './exchange/adapter-error.ts'
 import { fail } from './exchange/failure.ts'
@@ -24,6 +25,8 @@ import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
+import { RootAnswers } from './stream/root-answers.ts'
+import { isRooted } from './session/rooted.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
 import type { Upstream } from './upstream/upstream.ts'
@@ -78,6 +81,7 @@ export class WorkerRuntime {
       files: new FileStore({
         root: config.storage.root,
         atomicWrites: config.storage.atomicWrites,
+        rootedServers: new Set(config.servers.filter(isRooted).map(({ id }) => id)),
       }),
       signer: new UrlSigner({ secrets: options.signingSecrets }),
       digests: openDigestPool(),
@@ -104,12 +108,19 @@ export class WorkerRuntime {
       replicaId: options.replicaId,
       log,
     })
+    const roots = config.servers.some(isRooted)
+      ? new RootAnswers({
+          rootUri: (server, key) => sessionRootUri(this.#services.files, server, key),
+          log,
+        })
+      : undefined
     this.#streams = new StreamHolder({
       store,
       replicaId: options.replicaId,
       placement: { index: options.index, workers: options.workers },
       upstreamOf: (serverId) => upstreams.get(serverId),
       maxEventBytes: config.core.maxResponseMessageBytes,
+      roots,
       log,
     })
     store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
@@ -127,6 +138,7 @@ export class WorkerRuntime {
         registry: this.#registry,
         handshake: this.#handshake,
         streams: this.#streams,
+        roots,
         sandboxes: this.#sandboxes,
         log,
         fallbackBaseUrl: options.fallbackBaseUrl,
