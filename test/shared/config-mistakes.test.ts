@@ -19,12 +19,6 @@ function adapters(list: string): string {
   return server(`id: a, mount_path: /a, upstream: {url: "http://u"}, adapters: [${list}]`)
 }
 
-function rooted(sessionRoot: string, producer?: string): string {
-  const list = producer === undefined ? '' : `{type: artifact_producer, tools: [t], ${producer}}`
-  const upstream = `{url: "http://u", session_root: ${sessionRoot}}`
-  return server(`id: a, mount_path: /a, upstream: ${upstream}, adapters: [${list}]`)
-}
-
 function mount(path: string): string {
   return server(`id: a, mount_path: ${path}, upstream: {url: "http://u"}`)
 }
@@ -334,26 +328,6 @@ t.test('rules between fields refuse the start', async (t) => {
       /older name/,
     ],
     [
-      adapters('{type: artifact_producer, tools: [t], output_locator: {mode: directory}}'),
-      'servers[0].adapters[0].output_locator.mode',
-      /only while upstream\.session_root\.enabled is true/,
-    ],
-    [
-      rooted('{enabled: true}', 'output_path_argument: f, output_locator: {mode: directory}'),
-      'servers[0].adapters[0].output_path_argument',
-      /must not be set while output_locator\.mode is directory/,
-    ],
-    [
-      rooted('{sessions_path: /mnt}'),
-      'servers[0].upstream.session_root.sessions_path',
-      /would not be used/,
-    ],
-    [
-      rooted('{enabled: true, sessions_path: mnt/sessions}'),
-      'servers[0].upstream.session_root.sessions_path',
-      /must be an absolute path/,
-    ],
-    [
       adapters('{type: upload_consumer, tools: [t], file_path_argument: p, uri_scheme: "up://"}'),
       'servers[0].adapters[0].uri_scheme',
       /uploads\.uri_scheme upload:\/\/.*leave this field out/,
@@ -368,10 +342,6 @@ t.test('rules between fields refuse the start', async (t) => {
   ]
   for (const [yaml, path, message] of cases) t.match(problems(yaml), [{ path, message }], yaml)
 
-  t.same(
-    problems(rooted('{enabled: true, sessions_path: /mnt}', 'output_locator: {mode: directory}')),
-    [],
-  )
   t.same(problems(mount('/healthzz')), [], 'only whole segments collide')
   t.same(
     problems(
