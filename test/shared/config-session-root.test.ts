@@ -1,4 +1,6 @@
 /** `upstream.session_root` and what goes with it, as the configuration reads it. */
+import { readFileSync } from 'node:fs'
+
 import t from 'tap'
 
 import { load, problems } from './config-loading.ts'
@@ -38,6 +40,13 @@ t.test('what would not work, or would not be used, is refused', async (t) => {
     ],
   ]
   for (const [yaml, path, message] of cases) t.match(problems(yaml), [{ path, message }], yaml)
+})
+
+t.test('the example is what the documentation says', async (t) => {
+  const [server] = load(readFileSync('examples/playwright-rooted.yaml', 'utf8')).servers
+  t.equal(server?.upstream.sessionRoot.enabled, true)
+  const producer = server?.adapters.find(({ type }) => type === 'artifact_producer')
+  t.match(producer, { outputLocator: { mode: 'directory' }, outputPathArgument: null })
 })
 
 t.test('roots imply a stream to ask for them on', async (t) => {
