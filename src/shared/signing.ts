@@ -1,6 +1,6 @@
 /**
  * Signed, expiring URLs: who holds one may upload to, or download from, one session without any other credential. One-time use of uploads is the
- * store's business (`commitUploads`), because only it sees all replicas.
+ * store's business (`commitUploads`), because only it sees all replicas. The same secrets sign what a client is to bring back unchanged.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { link, mkdir, open, readFile, rm } from 'node:fs/promises'
@@ -108,6 +108,16 @@ export class UrlSigner {
     const fields = downloadFields({ ...target, expiresAtSeconds })
     const refusal = this.#judge(fields, expiresAtSeconds, signature, nowSeconds)
     return refusal ?? { ok: true, expiresAtSeconds }
+  }
+
+  /** A signature of fields, of which the first names the purpose. It does not expire. */
+  sign(fields: readonly string[]): string {
+    return mac(this.#secrets[0], fields).toString('hex')
+  }
+
+  /** Whether `sign` made this signature of these fields. */
+  isSigned(fields: readonly string[], signature: string): boolean {
+    return this.#isSigned(fields, signature)
   }
 
   #judge(

@@ -11,6 +11,7 @@ import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
+import { sessionRootUri } from './adapters/session-root.ts'
 import { SandboxPool } from './code-mode/sandbox-pool.ts'
 import { toAdapterError } from './exchange/adapter-error.ts'
 import { fail } from './exchange/failure.ts'
@@ -27,6 +28,8 @@ import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
+import { RootAnswers } from './stream/root-answers.ts'
+import { isRooted } from './session/rooted.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
 import { openUpstream } from './upstream/open-upstream.ts'
 import { UpstreamGuard } from './upstream/upstream-guard.ts'
@@ -86,6 +89,7 @@ export class WorkerRuntime {
       files: new FileStore({
         root: config.storage.root,
         atomicWrites: config.storage.atomicWrites,
+        rootedServers: new Set(config.servers.filter(isRooted).map(({ id }) => id)),
       }),
       signer: new UrlSigner({ secrets: options.signingSecrets }),
       digests: openDigestPool(),
@@ -126,12 +130,19 @@ export class WorkerRuntime {
       replicaId: options.replicaId,
       log,
     })
+    const roots = config.servers.some(isRooted)
+      ? new RootAnswers({
+          rootUri: (server, key) => sessionRootUri(this.#services.files, server, key),
+          log,
+        })
+      : undefined
     this.#streams = new StreamHolder({
       store,
       replicaId: options.replicaId,
       placement: { index: options.index, workers: options.workers },
       upstreamOf: (serverId) => upstreams.get(serverId),
       maxEventBytes: config.core.maxResponseMessageBytes,
+      roots,
       log,
     })
     store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
@@ -148,6 +159,7 @@ export class WorkerRuntime {
         handshake: this.#handshake,
         streams: this.#streams,
         listings,
+        roots,
         sandboxes: this.#sandboxes,
         log,
         fallbackBaseUrl: options.fallbackBaseUrl,

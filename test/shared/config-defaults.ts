@@ -199,6 +199,7 @@ export const DEFAULTS = {
         stream_linger_seconds: 30,
         hold_stream: false,
         workspace_root: null,
+        session_root: { enabled: false, sessions_path: null },
         static_headers: {},
         client_headers: { required: [], passthrough: [] },
         command: null,

@@ -272,6 +272,23 @@ t.test('removing a session takes both kinds of items', async (t) => {
   t.same(await readdir(join(files.root, 'sessions', 'srv')), [neighbour.sessionId])
 })
 
+t.test('a directory that an upstream was told of outlives the last file in it', async (t) => {
+  const { files, ref } = await fixture(t)
+  const rooted = new FileStore({
+    root: files.root,
+    atomicWrites: false,
+    rootedServers: new Set(['srv']),
+  })
+  await put(rooted, ref, 'a.txt', 'hello')
+  await rooted.removeItem(ref)
+  t.same(await readdir(rooted.sessionDir(ref)), [], 'it is empty, and there')
+  await rooted.removeSession(ref)
+  t.same(await readdir(join(files.root, 'sessions')), [], 'and goes with the session')
+  await mkdir(join(files.root, 'sessions', 'srv'), { recursive: true })
+  await symlink('/tmp', rooted.sessionDir(ref))
+  await t.rejects(rooted.createSessionDir(ref), UnsafePathError, 'a link in its place is refused')
+})
+
 t.test('sessions and items are found with what the sweeper needs to know', async (t) => {
   const { files, outside, ref } = await fixture(t)
   const path = await put(files, ref, 'a.txt', 'hello')

@@ -89,7 +89,10 @@ export async function openFixture(
     server: {
       ...options.server,
       adapters: options.adapters,
-      upstream: options.workspace === false ? {} : { workspace_root: workspace },
+      upstream: {
+        ...options.server?.upstream,
+        ...(options.workspace === false ? {} : { workspace_root: workspace }),
+      },
     },
     rest: { ...options.rest, storage: { root, ...options.storage } },
   })

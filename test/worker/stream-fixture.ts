@@ -139,7 +139,8 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
   const placement = { index: 0, workers: 1 }
   const common = { upstreamOf: () => ({ server, upstream }), placement, replicaId: id, log: logger }
   const handshake = new Handshake({ registry, ...common })
-  const streams = new StreamHolder({ store, maxEventBytes: 1_000_000, ...common })
+  const roots = undefined
+  const streams = new StreamHolder({ store, maxEventBytes: 1_000_000, roots, ...common })
   streams.start({ isReplacement })
   const endpoint = new McpEndpoint({
     server,
@@ -149,6 +150,7 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
     registry,
     handshake,
     streams,
+    roots,
     sandboxes: undefined,
     log: logger,
     fallbackBaseUrl: 'http://127.0.0.1',

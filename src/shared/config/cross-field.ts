@@ -33,6 +33,7 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
     ...checkTransports(document),
     ...checkForwardedHeaders(document),
     ...checkUpstreamTls(document),
+    ...checkSessionRoots(document),
     ...checkPaths(document),
     ...checkAdapters(document),
   ]
@@ -344,6 +345,19 @@ function* checkUpstreamTls({ servers }: ConfigDocument): Generator<RuleViolation
   }
 }
 
+function* checkSessionRoots({ servers }: ConfigDocument): Generator<RuleViolation> {
+  for (const [index, { upstream }] of servers.entries()) {
+    const { enabled, sessions_path: path } = upstream.session_root
+    const at = ['servers', index, 'upstream', 'session_root', 'sessions_path']
+    if (path === null) continue
+    if (!enabled) {
+      yield { path: at, message: 'would not be used: set session_root.enabled, or remove it' }
+    } else if (!path.startsWith('/')) {
+      yield { path: at, message: `must be an absolute path, but it is ${path}` }
+    }
+  }
+}
+
 function* checkPaths({ core, servers }: ConfigDocument): Generator<RuleViolation> {
   const taken: { path: string; owner: string }[] = RESERVED_PATHS.map((path) => {
     return { path, owner: "the adapter's own path" }
@@ -371,7 +385,7 @@ function overlaps(one: string, other: string): boolean {
 }
 
 function* checkAdapters({ servers, uploads }: ConfigDocument): Generator<RuleViolation> {
-  for (const [serverIndex, { adapters }] of servers.entries()) {
+  for (const [serverIndex, { adapters, upstream }] of servers.entries()) {
     const firstOf = new Map<string, number>()
     for (const [index, adapter] of adapters.entries()) {
       const path = ['servers', serverIndex, 'adapters', index]
@@ -387,7 +401,7 @@ function* checkAdapters({ servers, uploads }: ConfigDocument): Generator<RuleVio
       }
       yield* adapter.type === 'upload_consumer'
         ? checkConsumer(adapter, path, uploads.uri_scheme)
-        : checkProducer(adapter, path)
+        : checkProducer(adapter, path, upstream.session_root.enabled)
     }
   }
 }
@@ -409,7 +423,11 @@ function* checkConsumer(
   }
 }
 
-function* checkProducer(adapter: Producer, path: readonly PropertyKey[]): Generator<RuleViolation> {
+function* checkProducer(
+  adapter: Producer,
+  path: readonly PropertyKey[],
+  hasSessionRoot: boolean,
+): Generator<RuleViolation> {
   const { output_locator: locator, output_path_argument: argument } = adapter
   const hasKey = locator.output_path_key !== null && locator.output_path_key.trim() !== ''
   const hasArgument = argument !== null && argument.trim() !== ''
@@ -418,6 +436,19 @@ function* checkProducer(adapter: Producer, path: readonly PropertyKey[]): Genera
       path: [...path, 'output_locator', 'output_path_key'],
       message:
         'must be set while output_locator.mode is structured and there is no output_path_argument',
+    }
+  }
+  if (locator.mode === 'directory' && !hasSessionRoot) {
+    yield {
+      path: [...path, 'output_locator', 'mode'],
+      message:
+        'can be directory only while upstream.session_root.enabled is true: else nothing keeps the upstream to the directory of the session',
+    }
+  }
+  if (locator.mode === 'directory' && hasArgument) {
+    yield {
+      path: [...path, 'output_path_argument'],
+      message: 'must not be set while output_locator.mode is directory; keep one of the two',
     }
   }
   if (adapter.allow_raw_output !== null && adapter.include_raw_output !== null) {

@@ -110,6 +110,11 @@ function resolveServer(
   const toolDefaults = inherit(server.tool_defaults, core.defaults)
   return {
     ...server,
+    upstream: {
+      ...server.upstream,
+      // Roots are asked for on it.
+      hold_stream: server.upstream.hold_stream || server.upstream.session_root.enabled,
+    },
     upstream_ping: inherit(server.upstream_ping, core.upstream_ping),
     tool_defaults: toolDefaults,
     code_mode_enabled: server.code_mode_enabled ?? core.code_mode_enabled,

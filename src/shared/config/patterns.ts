@@ -27,6 +27,11 @@ export class LinearPattern {
     return this.#engine.testExact(text)
   }
 
+  /** Whether there is a match anywhere in the text. */
+  isIn(text: string): boolean {
+    return this.#engine.test(text)
+  }
+
   /** Group 1 of each match, or the match where there are no groups, in order; not all of them when that takes too long. */
   *find(text: string): Generator<string> {
     const startedAtMs = performance.now()

@@ -65,16 +65,27 @@ export class FileStore extends FileLayout {
     return directory
   }
 
+  /** Makes a session's directory as it may be told to an upstream, and answers its path; refuses when a link stands between the root and it. */
+  async createSessionDir(key: SessionKey): Promise<string> {
+    const directory = this.sessionDir(key)
+    await mkdir(directory, { recursive: true })
+    if ((await realpath(directory)) !== (await this.#realPathOf(directory))) {
+      throw new UnsafePathError(`${directory} is reached through a symbolic link`)
+    }
+    return directory
+  }
+
   /** Removes an item with everything in it, then parents that became empty. An item that is not there is fine. */
   async removeItem(ref: FileRef): Promise<void> {
     await this.#removeTree(this.itemDir(ref))
-    await this.#pruneFrom(dirname(this.itemDir(ref)))
+    const kept = this.rootedServers.has(ref.serverId) ? this.sessionDir(ref) : this.sessionsDir
+    await this.#pruneFrom(dirname(this.itemDir(ref)), kept)
   }
 
   /** Removes everything of a session, then its server's directory when that is empty. */
   async removeSession(key: SessionKey): Promise<void> {
     await this.#removeTree(this.sessionDir(key))
-    await this.#pruneFrom(dirname(this.sessionDir(key)))
+    await this.#pruneFrom(dirname(this.sessionDir(key)), this.sessionsDir)
   }
 
   /** Opens an item's file for reading. Rejects with `UnsafePathError` for links and for anything that is not a regular file. */
@@ -172,9 +183,8 @@ export class FileStore extends FileLayout {
     await rm(directory, { recursive: true, force: true, maxRetries: 2 })
   }
 
-  /** Removes empty directories upwards, never the sessions directory itself. `rmdir` refuses one that somebody just filled. */
-  async #pruneFrom(directory: string): Promise<void> {
-    const stop = this.sessionsDir
+  /** Removes empty directories upwards, below `stop`. `rmdir` refuses one that somebody just filled. */
+  async #pruneFrom(directory: string, stop: string): Promise<void> {
     let current = directory
     while (current.startsWith(stop + sep)) {
       try {

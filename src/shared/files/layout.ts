@@ -12,6 +12,8 @@ import type { FileRef, SessionKey } from '../state/records.ts'
 export interface FileStoreOptions {
   readonly root: string
   readonly atomicWrites: boolean
+  /** Servers whose sessions keep their directory, also when nothing is in it; none by default. */
+  readonly rootedServers?: ReadonlySet<string>
 }
 
 /** A path is not what it has to be: a link, not a regular file, or not inside its item's directory. */
@@ -50,11 +52,14 @@ export class FileLayout {
   readonly atomicWrites: boolean
   /** Where all sessions are. */
   readonly sessionsDir: string
+  /** See `FileStoreOptions`. */
+  readonly rootedServers: ReadonlySet<string>
 
   constructor(options: FileStoreOptions) {
     this.root = resolve(options.root)
     this.atomicWrites = options.atomicWrites
     this.sessionsDir = join(this.root, 'sessions')
+    this.rootedServers = options.rootedServers ?? new Set()
   }
 
   /** Directory of a session. Throws `UnsafePathError` when an id can't be a path component. */

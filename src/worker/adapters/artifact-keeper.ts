@@ -32,6 +32,9 @@ export interface PendingArtifact {
   readonly path: string
 }
 
+/** A file was written to while it was copied. */
+export class ChangedFileError extends ToolRefusal {}
+
 /** Keeps the files of one call. Refusals (limits, quotas, a file that may not be kept) reject with `ToolRefusal`; the item is gone then. */
 export class ArtifactKeeper {
   readonly #context: CallContext
@@ -94,8 +97,12 @@ export class ArtifactKeeper {
     })
   }
 
-  /** Keeps a copy of an open file; the handle stays the caller's. */
-  async keepCopy(pending: PendingArtifact, source: OpenSource): Promise<ArtifactRecord> {
+  /** Keeps a copy of an open file; the handle stays the caller's. With `isFixed`, one that outgrows its size meanwhile is refused. */
+  async keepCopy(
+    pending: PendingArtifact,
+    source: OpenSource,
+    isFixed = false,
+  ): Promise<ArtifactRecord> {
     return this.#undoing(pending, async () => {
       const head = await readHead(source)
       const mimeType = mimeTypeOf(pending.isNameChosen ? pending.filename : source.name, head)
@@ -104,7 +111,8 @@ export class ArtifactKeeper {
         : source.name
       const filename = withMimeExtension(sanitizeFilename(wanted, pending.filename), mimeType)
       const { handle, sizeBytes, name } = source
-      const digest = await this.#bringIn(pending, filename, { from: handle.fd, sizeBytes, name })
+      const from = { from: handle.fd, sizeBytes, name, isFixed }
+      const digest = await this.#bringIn(pending, filename, from)
       return this.#commit(pending, { filename, mimeType, ...digest })
     })
   }
@@ -144,17 +152,19 @@ export class ArtifactKeeper {
       readonly from: number | Uint8Array
       readonly sizeBytes: number
       readonly name: string
+      readonly isFixed?: boolean
     },
   ): Promise<FileDigest> {
     const { files, digests } = this.#context.services
     const reservation = await this.#reserve(source.sizeBytes)
     try {
       // A file that grows meanwhile must not outgrow what was set aside for it.
-      const maxBytes = reservation.isHeld ? source.sizeBytes : null
+      const isCapped = reservation.isHeld || source.isFixed === true
+      const maxBytes = isCapped ? source.sizeBytes : null
       const to = { ref: pending.ref, filename }
       const copied = await digests.items.copy(files, to, source.from, maxBytes)
       if (copied.ok) return { sizeBytes: copied.sizeBytes, sha256: copied.sha256 }
-      throw new ToolRefusal(
+      throw new ChangedFileError(
         `The tool ${this.#toolName} ran, but its file "${source.name}" could not be kept: it changed while it was copied.`,
       )
     } finally {

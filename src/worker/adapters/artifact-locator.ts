@@ -7,7 +7,7 @@ import { pathsByPatterns, pathsInText, spellings } from './path-candidates.ts'
 import type { OpenSource, SourceArea } from './source-area.ts'
 
 /** More files than this are not kept of one result. */
-const MAX_ARTIFACTS_PER_CALL = 32
+export const MAX_ARTIFACTS_PER_CALL = 32
 const MAX_VISITED = 10_000
 const MAX_STRINGS = 100
 
@@ -39,6 +39,7 @@ export async function locateNamedFiles(
       return firstOf(named, area)
     }
     case 'embedded':
+    case 'directory':
     case 'none':
       break
   }
@@ -85,7 +86,8 @@ function pathsFor(named: string, area: SourceArea): readonly string[] {
   return spellings(named).flatMap((spelling) => area.resolve(spelling))
 }
 
-function patternsOf(adapter: ArtifactProducerConfig): readonly LinearPattern[] {
+/** The configured patterns, compiled once. */
+export function patternsOf(adapter: ArtifactProducerConfig): readonly LinearPattern[] {
   let patterns = compiled.get(adapter)
   if (patterns === undefined) {
     patterns = adapter.outputLocator.outputPathRegexes.map((source) => new LinearPattern(source))
@@ -95,7 +97,7 @@ function patternsOf(adapter: ArtifactProducerConfig): readonly LinearPattern[] {
 }
 
 /** Text blocks, and links to files, one a line. */
-function textOf(result: JsonObject): string {
+export function textOf(result: JsonObject): string {
   const content = result['content']
   if (!Array.isArray(content)) return ''
   const lines: string[] = []

@@ -7,7 +7,10 @@ import type { CallContext, FinishedCall } from './adapter.ts'
 import { ArtifactKeeper, type PendingArtifact } from './artifact-keeper.ts'
 import { locateNamedFiles } from './artifact-locator.ts'
 import { withArtifacts, withFailure, withNote } from './artifact-result.ts'
+import { captureDirectory } from './directory-capture.ts'
+import { DirectoryWatch } from './directory-watch.ts'
 import { firstEmbeddedFile } from './embedded-content.ts'
+import { asUpstreamSees } from './session-root.ts'
 import { SourceArea, type OpenSource } from './source-area.ts'
 import { ToolRefusal } from './tool-refusal.ts'
 
@@ -34,6 +37,8 @@ export class ArtifactProduction {
   readonly #keeper: ArtifactKeeper
   /** The artifact whose path the tool was given, until it is kept or dropped. */
   #pending: PendingArtifact | undefined
+  /** Sees what the call makes, where it is found by that. */
+  readonly #watch: DirectoryWatch | undefined
   #heartbeat: NodeJS.Timeout | undefined
   /** The arguments to send upstream. */
   readonly args: JsonObject
@@ -41,12 +46,18 @@ export class ArtifactProduction {
   private constructor(
     context: CallContext,
     options: ProductionOptions,
-    prepared: { keeper: ArtifactKeeper; pending: PendingArtifact | undefined; args: JsonObject },
+    prepared: {
+      keeper: ArtifactKeeper
+      pending?: PendingArtifact
+      watch?: DirectoryWatch
+      args: JsonObject
+    },
   ) {
     this.#context = context
     this.#options = options
     this.#keeper = prepared.keeper
     this.#pending = prepared.pending
+    this.#watch = prepared.watch
     this.args = prepared.args
     this.#keepAlive()
   }
@@ -60,9 +71,11 @@ export class ArtifactProduction {
     const { adapter, toolName } = options
     const keeper = new ArtifactKeeper(context, adapter, toolName)
     const argument = adapter.outputPathArgument
-    if (argument === null) {
-      return new ArtifactProduction(context, options, { keeper, pending: undefined, args })
+    if (adapter.outputLocator.mode === 'directory' && adapter.persist) {
+      const watch = await DirectoryWatch.begin(context)
+      return new ArtifactProduction(context, options, { keeper, watch, args })
     }
+    if (argument === null) return new ArtifactProduction(context, options, { keeper, args })
     const asked = Object.hasOwn(args, argument) ? args[argument] : undefined
     const name = typeof asked === 'string' && asked.trim() !== '' ? baseName(asked) : null
     const pending = await keeper.allocate(name)
@@ -70,7 +83,10 @@ export class ArtifactProduction {
     return new ArtifactProduction(context, options, {
       keeper,
       pending,
-      args: { ...args, [argument]: pending.path },
+      args: {
+        ...args,
+        [argument]: asUpstreamSees(context.services.files, context.server, pending.path),
+      },
     })
   }
 
@@ -78,8 +94,12 @@ export class ArtifactProduction {
   async finish(result: JsonObject): Promise<FinishedCall> {
     this.#stopHeartbeat()
     // A task still writes to its path. Nobody commits what it writes, so that the sweeper takes it.
-    if (result['resultType'] === 'task') return { result, artifactsChanged: false }
+    if (result['resultType'] === 'task') {
+      this.#watch?.end()
+      return { result, artifactsChanged: false }
+    }
     if (isIncomplete(result) || result['isError'] === true || !this.#options.adapter.persist) {
+      this.#watch?.end()
       await this.#dropPending()
       return { result, artifactsChanged: false }
     }
@@ -94,6 +114,7 @@ export class ArtifactProduction {
   /** Gives back what was set aside. Never rejects. */
   async abandon(): Promise<void> {
     this.#stopHeartbeat()
+    this.#watch?.end()
     await this.#dropPending()
   }
 
@@ -109,7 +130,14 @@ export class ArtifactProduction {
           : `The tool ${toolName} ran, but its file could not be kept because of a storage error of this server.`
       return capture
     }
-    if (capture.artifacts.length === 0 && adapter.outputLocator.mode !== 'none') {
+    const { mode } = adapter.outputLocator
+    if (mode === 'directory') {
+      // A tool that is watched need not make any.
+      if (capture.artifacts.length === 0 && capture.refused > 0)
+        capture.failure = `The tool ${toolName} ran, but none of its ${capture.refused} files could be kept.`
+      return capture
+    }
+    if (capture.artifacts.length === 0 && mode !== 'none') {
       const why = capture.refused > 0 ? ' in a place it may be taken from' : ''
       capture.failure = `The tool ${toolName} ran, but the file that it should have made was not found${why}.`
     }
@@ -118,7 +146,17 @@ export class ArtifactProduction {
 
   /** The first that yields a file: the path that was given, the file that the result names, a file in the result. */
   async #captureInto(capture: Capture, result: JsonObject): Promise<void> {
-    const { mode } = this.#options.adapter.outputLocator
+    const { adapter } = this.#options
+    const { mode } = adapter.outputLocator
+    if (this.#watch !== undefined) {
+      const keep = (source: OpenSource) => this.#keepMade(source)
+      await captureDirectory(
+        { context: this.#context, adapter, watch: this.#watch, keep },
+        result,
+        capture,
+      )
+      return
+    }
     const pending = this.#pending
     if (pending !== undefined) {
       const kept = await this.#using(pending, () => this.#keeper.keepInPlace(pending))
@@ -154,6 +192,12 @@ export class ArtifactProduction {
   async #keepSource(source: OpenSource): Promise<ArtifactRecord> {
     const target = this.#pending ?? (await this.#keeper.allocate(source.name))
     return this.#using(target, () => this.#keeper.keepCopy(target, source))
+  }
+
+  /** A file that the tool may still have open. */
+  async #keepMade(source: OpenSource): Promise<ArtifactRecord> {
+    const target = await this.#keeper.allocate(source.name)
+    return this.#keeper.keepCopy(target, source, true)
   }
 
   /** Keeping settles a pending artifact: it is committed, or dropped by the keeper. Only "nothing there" leaves it pending. */

@@ -9,6 +9,7 @@ import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path'
 import { isTempName } from '../../shared/files/layout.ts'
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { CallContext } from './adapter.ts'
+import { asAdapterSees } from './session-root.ts'
 
 /** A regular file that may be read; whoever holds it closes the handle. */
 export interface OpenSource {
@@ -48,11 +49,13 @@ const resolved = new WeakMap<ServerConfig, { paths: Promise<ServerPaths>; untilM
 
 /** The directories of one call, as they were when it was made, or a moment before. */
 export class SourceArea {
+  readonly #context: CallContext
   readonly #paths: AreaPaths
   /** Directories by name: what a result names is mostly in one place. What is opened is checked by itself. */
   readonly #parents = new Map<string, Promise<string>>()
 
-  private constructor(paths: AreaPaths) {
+  private constructor(context: CallContext, paths: AreaPaths) {
+    this.#context = context
     this.#paths = paths
   }
 
@@ -63,20 +66,25 @@ export class SourceArea {
     const sessionDir = files.sessionDir(context.key)
     // Not the session directory's real path: it could have been replaced by a link to another session's.
     const own = join(paths.root, sessionDir.slice(files.root.length))
-    const workspace = context.server.upstream.workspaceRoot
-    const bases = [...(itemDir === undefined ? [] : [itemDir]), sessionDir]
-    return new SourceArea({
+    const { workspaceRoot, sessionRoot } = context.server.upstream
+    const item = itemDir === undefined ? [] : [itemDir]
+    const workspace = workspaceRoot === null ? [] : [resolve(workspaceRoot)]
+    return new SourceArea(context, {
       ...paths,
       own,
-      bases: workspace === null ? bases : [resolve(workspace), ...bases],
+      // An upstream that has the session's directory for its root reports paths from there.
+      bases: sessionRoot.enabled
+        ? [sessionDir, ...item, ...workspace]
+        : [...workspace, ...item, sessionDir],
       uploads: [join(sessionDir, 'uploads'), join(own, 'uploads')],
     })
   }
 
-  /** Absolute paths that a named path can stand for: a relative one starts in the workspace, then in the session's directories. */
+  /** Absolute paths that a named path can stand for: a relative one starts in the workspace or the session's root, then in the session's directories. */
   resolve(named: string): readonly string[] {
+    const { services, server } = this.#context
     return isAbsolute(named)
-      ? [resolve(named)]
+      ? [resolve(asAdapterSees(services.files, server, named))]
       : this.#paths.bases.map((base) => resolve(base, named))
   }
 

@@ -8,6 +8,7 @@ import { helperToolName, offersHelper } from '../catalogue/offered.ts'
 import type { CallContext } from './adapter.ts'
 import { isJsonObject, mapAt, valuesAt } from './dot-path.ts'
 import { hasScheme, parseItemUri } from './item-uri.ts'
+import { asUpstreamSees } from './session-root.ts'
 import { ToolRefusal } from './tool-refusal.ts'
 
 /** How much of a wrong value an error repeats, in characters. */
@@ -152,7 +153,7 @@ async function existingPath(
     const message = `The file of the upload "${upload.filename}" is missing in storage. Upload the file again.`
     throw refusal(context, consumer, message, error)
   }
-  return files.itemPath(ref, upload.filename)
+  return asUpstreamSees(files, context.server, files.itemPath(ref, upload.filename))
 }
 
 function refusal(

@@ -15,6 +15,7 @@ import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import type { RequestId } from './json-rpc.ts'
+import { mayHoldRequest } from './event-messages.ts'
 import { messageEvent } from './sse.ts'
 
 /** What a POST is made of and what surrounds it. */
@@ -38,6 +39,8 @@ export interface ForwardedPostOptions {
   readonly recoveries: number
   /** The upstream did not answer in time: cancel there what can be cancelled. */
   readonly onTimeout: () => void
+  /** Looks at each event of an answer first and answers what is left of it for the client; undefined where nothing has to be looked for. */
+  readonly intercept?: ((event: Uint8Array) => Uint8Array | undefined) | undefined
   /** Rewrites whose response may still come on a resumed stream. */
   readonly suspend: ((key: string, rewrite: PendingRewrite) => void) | undefined
   /** Called once, when the exchange is over. */
@@ -48,7 +51,8 @@ export interface ForwardedPostOptions {
 const BLANK_LINES = Buffer.from('\n\n')
 
 /** Server-to-client requests that wait for a person or a model: while one is open, silence is not failure. */
-const WAITS_FOR_CLIENT = ['elicitation/create', 'sampling/createMessage', 'roots/list'] as const
+const WAITS_FOR_PERSON = ['elicitation/create', 'sampling/createMessage'] as const
+const WAITS_FOR_CLIENT = [...WAITS_FOR_PERSON, 'roots/list'] as const
 
 /** See the file comment. */
 export class ForwardedPost implements AnswerListener {
@@ -96,7 +100,9 @@ export class ForwardedPost implements AnswerListener {
   data(chunk: Uint8Array): void {
     if (this.#over) return
     // Looked at first: the sink may give the bytes away.
-    const waits = this.#options.timeoutMs !== null && this.#isStream && waitsForClient(chunk)
+    const { timeoutMs, intercept } = this.#options
+    const waits =
+      timeoutMs !== null && this.#isStream && waitsForClient(chunk, intercept !== undefined)
     const getsOn = this.#progress?.take(chunk) === true
     this.#sink?.data(chunk)
     if (waits) this.#stopTimer()
@@ -160,17 +166,20 @@ export class ForwardedPost implements AnswerListener {
   }
 
   #openSink(status: number, headers: HeaderList): AnswerSink {
-    const { exchange, rewrites, locals, maxResponseBytes } = this.#options
+    const { exchange, rewrites, locals, maxResponseBytes, intercept } = this.#options
     const call = this.#call
     if (call === undefined) throw new Error('an answer before its request')
     const head = { status, headers }
     this.#isStream = isEventStream(headers)
-    if (rewrites.size > 0 || locals.length > 0) {
+    const isLookedAt = this.#isStream && intercept !== undefined
+    if (rewrites.size > 0 || locals.length > 0 || isLookedAt) {
       if (this.#isStream) {
         return new SseSink({
+          intercept,
           exchange,
           head,
           take: (key) => take(rewrites, key),
+          passes: rewrites.size > 0 ? undefined : (event) => !mayHoldRequest(event),
           known: [...rewrites.values()].find((rewrite) => rewrite.known !== undefined)?.known,
           locals,
           maxBytes: maxResponseBytes,
@@ -289,8 +298,8 @@ function take(rewrites: Map<string, PendingRewrite>, key: string): PendingRewrit
   return rewrite
 }
 
-/** A look at bytes, good enough to hold a timer by; nothing else is decided from it. */
-function waitsForClient(chunk: Uint8Array): boolean {
+/** A look at bytes, good enough to hold a timer by; nothing else is decided from it. Where the adapter has the roots, nobody waits for them. */
+function waitsForClient(chunk: Uint8Array, hasRoots: boolean): boolean {
   const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
-  return WAITS_FOR_CLIENT.some((method) => bytes.includes(method))
+  return (hasRoots ? WAITS_FOR_PERSON : WAITS_FOR_CLIENT).some((method) => bytes.includes(method))
 }

@@ -8,6 +8,7 @@ import type { JsonObject } from '../../shared/state/records.ts'
 import { shapeInitialize } from '../catalogue/shape.ts'
 import type { Handshake } from '../session/handshake.ts'
 import { headerOf } from '../session/handshake.ts'
+import { isRooted, withRoots } from '../session/rooted.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
 import { isEventStream, isJson } from './media-type.ts'
@@ -57,13 +58,14 @@ export class InitializePost implements AnswerListener {
   }
 
   start(): void {
-    const { exchange, upstream, server, body } = this.#options
+    const { exchange, upstream, server } = this.#options
     exchange.onAbort(() => this.#clientGone())
     const headers = [
       ...upstreamHeaders(exchange.request.headers, server, null),
       'accept-encoding',
       'identity',
     ]
+    const body = this.#bodyToSend()
     this.#call = upstream.call({ method: 'POST', headers, body, isSafe: false }, this)
   }
 
@@ -116,6 +118,15 @@ export class InitializePost implements AnswerListener {
     if (this.#phase === 'opening') this.#ended = true
     else if (this.#sink === undefined) this.#fail(error)
     else this.#sink.error(error)
+  }
+
+  /** The client's own, but for what it says of roots where the session's directory is the only one. */
+  #bodyToSend(): Uint8Array | string {
+    const { request, server, body } = this.#options
+    if (!isRooted(server) || request.params === undefined) return body
+    return Buffer.from(
+      JSON.stringify({ ...request.value, params: withRoots(server, request.params) }),
+    )
   }
 
   #takeEvent(event: Uint8Array): void {

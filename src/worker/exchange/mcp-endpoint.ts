@@ -11,6 +11,7 @@ import { isAdopted, lostUpstream } from '../session/handshake.ts'
 import type { Handshake } from '../session/handshake.ts'
 import type { SessionRegistry } from '../session/registry.ts'
 import type { Session } from '../session/session.ts'
+import type { RootAnswers } from '../stream/root-answers.ts'
 import type { StreamHolder } from '../stream/stream-holder.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
@@ -27,8 +28,10 @@ import type { Envelope, Message, RequestId } from './json-rpc.ts'
 import type { Listings } from './listings.ts'
 import { Planner } from './plan.ts'
 import { refuseEncoding } from './content-encoding.ts'
+import { withRelayedIds } from './relayed-ids.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
+import type { StandaloneStreamOptions } from './standalone-stream.ts'
 import { StatelessPosts } from './stateless-posts.ts'
 import { ToolGuard } from './tool-guard.ts'
 import { listAllTools } from './tool-listing.ts'
@@ -47,6 +50,8 @@ export interface McpEndpointOptions {
   readonly streams: StreamHolder
   /** Undefined where no listing is kept. */
   readonly listings?: Listings | undefined
+  /** Answers for upstreams that have the session's directory for their root; undefined where there are none. */
+  readonly roots: RootAnswers | undefined
   readonly log: Log
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined
@@ -89,7 +94,11 @@ export class McpEndpoint {
     this.#statelessPosts = new StatelessPosts(planner, options)
     const { disabledTools, adapters, codeModeEnabled } = server
     this.#hasPolicy =
-      disabledTools.length > 0 || adapters.length > 0 || codeModeEnabled || guard.blocks
+      disabledTools.length > 0 ||
+      adapters.length > 0 ||
+      codeModeEnabled ||
+      guard.blocks ||
+      planner.isRooted
     const { sandboxes } = options
     this.#codeMode =
       codeModeEnabled && sandboxes !== undefined
@@ -262,6 +271,7 @@ export class McpEndpoint {
         return upstreamHeaders(kept, server, sentTo)
       },
       hasOwnEvents: this.#planner.hasArtifacts,
+      rooted: this.#rooted(session, received),
       maxEventBytes: config.core.maxResponseMessageBytes,
       recover: () => handshake.reinitialise(session, received, sentTo),
       recoveries: config.sessions.upstreamSessionTerminationRetries,
@@ -269,6 +279,16 @@ export class McpEndpoint {
     })
     this.#streams.add(stream)
     stream.start()
+  }
+
+  #rooted(session: Session, received: HeaderList): StandaloneStreamOptions['rooted'] {
+    const { server, upstream, roots, services } = this.#options
+    if (roots === undefined || !this.#planner.isRooted) return undefined
+    return {
+      intercept: (event) =>
+        roots.take(event, upstream, { server, record: session.record, received }),
+      relay: (event) => withRelayedIds(event, services.signer, session.key),
+    }
   }
 
   async #delete(exchange: Exchange, session: Session): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import type { AdapterServices } from '../adapters/adapter.ts'
 import { withFailure } from '../adapters/artifact-result.ts'
+import { asUpstreamSees } from '../adapters/session-root.ts'
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { JsonObject, SessionKey } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
@@ -29,7 +30,8 @@ export interface OrphanContext {
 export function orphanRewrite(context: OrphanContext): PendingRewrite | undefined {
   const { server, services, key, list } = context
   if (list === undefined && server.adapters.length === 0) return undefined
-  const place = JSON.stringify(`${services.files.sessionDir(key)}/artifacts/`).slice(1, -1)
+  const directory = asUpstreamSees(services.files, server, services.files.sessionDir(key))
+  const place = JSON.stringify(`${directory}/artifacts/`).slice(1, -1)
   return {
     rewrite: async (response) => {
       const { result } = response

@@ -19,9 +19,11 @@ import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
+import { isRooted } from '../session/rooted.ts'
 import { isObject, rpcError } from './json-rpc.ts'
 import type { Message, RequestId } from './json-rpc.ts'
 import { orphanRewrite, strayRewrite } from './orphaned-response.ts'
+import { originalId } from './relayed-ids.ts'
 import type { ToolLists } from './tool-lists.ts'
 
 type Request = Extract<Message, { kind: 'request' }>
@@ -37,7 +39,11 @@ export type Plan =
       readonly rewrite: PendingRewrite | undefined
     }
   | { readonly kind: 'answer'; readonly response: JsonObject }
+  /** Something else in place of a message that is no request. */
+  | { readonly kind: 'replace'; readonly value: JsonObject }
   | { readonly kind: 'drop' }
+
+const ROOTS_CHANGED = 'notifications/roots/list_changed'
 
 const FORWARD: Plan = { kind: 'forward' }
 
@@ -48,6 +54,8 @@ export class Planner {
   readonly #helperName: string | null
   /** Whether artifacts are shown as resources, so that the adapter has list changes to tell. */
   readonly hasArtifacts: boolean
+  /** Whether the upstream has the session's directory for its root, and the client therefore signed ids of requests to answer. */
+  readonly isRooted: boolean
   readonly #toolLists: ToolLists
 
   constructor(server: ServerConfig, services: AdapterServices, toolLists: ToolLists) {
@@ -55,14 +63,16 @@ export class Planner {
     this.#services = services
     this.#helperName = offersHelper(server, services.config) ? helperToolName(server.id) : null
     this.hasArtifacts = offersArtifactResources(server, services.config)
+    this.isRooted = isRooted(server)
     this.#toolLists = toolLists
   }
 
   /** Whether `plan` would do anything but forward. Cheap: it stands in the way of every request. */
   concerns(message: Message, session: Session): boolean {
-    if (message.kind === 'response') return false
+    if (message.kind === 'response') return this.isRooted
     // A call that asks for no answer is still a call, to an upstream that takes it for one.
-    if (message.kind === 'notification') return message.method === 'tools/call'
+    if (message.kind === 'notification')
+      return message.method === 'tools/call' || (this.isRooted && message.method === ROOTS_CHANGED)
     switch (message.method) {
       case 'tools/call': {
         const name = message.params?.['name']
@@ -123,8 +133,11 @@ export class Planner {
     session: Session,
     { baseUrl, received }: { readonly baseUrl: string; readonly received: HeaderList },
   ): Promise<Plan> {
-    if (message.kind === 'response') return FORWARD
-    if (message.kind === 'notification') return this.#planCallWithoutId(message)
+    if (message.kind === 'response') return this.#planResponse(message, session)
+    if (message.kind === 'notification') {
+      // Of roots that the upstream never heard of.
+      return message.method === ROOTS_CHANGED ? { kind: 'drop' } : this.#planCallWithoutId(message)
+    }
     const context: CallContext = {
       services: this.#services,
       server: this.server,
@@ -160,6 +173,15 @@ export class Planner {
       default:
         return FORWARD
     }
+  }
+
+  /** Under the id that the upstream gave its request; dropped when the client was not asked. Written anew, so that it says one thing to every reader. */
+  #planResponse(message: Extract<Message, { kind: 'response' }>, session: Session): Plan {
+    const { id, value } = message
+    const original = originalId(id, this.#services.signer, session.key)
+    return original === undefined
+      ? { kind: 'drop' }
+      : { kind: 'replace', value: { ...value, id: original } }
   }
 
   #isOurs(toolName: string): boolean {

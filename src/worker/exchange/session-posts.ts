@@ -1,18 +1,21 @@
 /** POSTs in a session, except `initialize`: counted against the session's limit, changed where adapters ask for it, and forwarded. */
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
+import type { UrlSigner } from '../../shared/signing.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
 import { CallPlaces } from '../session/call-places.ts'
 import type { Handshake } from '../session/handshake.ts'
 import { unknownSession } from '../session/registry.ts'
 import type { PendingRewrite, Session } from '../session/session.ts'
+import type { RootAnswers } from '../stream/root-answers.ts'
 import type { StreamHolder } from '../stream/stream-holder.ts'
 import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { idKey } from './json-rpc.ts'
 import { toAdapterError } from './adapter-error.ts'
 import { callTimeoutMs } from './call-timeout.ts'
+import { DelayedExchange } from './delayed-exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { headerValue } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
@@ -20,6 +23,7 @@ import { ForwardedPost } from './forwarded-post.ts'
 import type { Envelope, Message } from './json-rpc.ts'
 import type { Listings } from './listings.ts'
 import type { Planner } from './plan.ts'
+import { withRelayedIds } from './relayed-ids.ts'
 import { SAFE_METHODS } from './safe-methods.ts'
 
 type Request = Extract<Message, { kind: 'request' }>
@@ -28,12 +32,14 @@ type Request = Extract<Message, { kind: 'request' }>
 interface SessionPostsOptions {
   readonly server: ServerConfig
   readonly config: Config
-  readonly services: { readonly store: StateStore }
+  readonly services: { readonly store: StateStore; readonly signer: UrlSigner }
   readonly upstream: Upstream
   readonly handshake: Handshake
   readonly streams: StreamHolder
   /** Undefined where no listing is kept. */
   readonly listings?: Listings | undefined
+  /** See `McpEndpointOptions`. */
+  readonly roots: RootAnswers | undefined
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -125,6 +131,23 @@ export class SessionPosts {
   }
 
   #go(posted: Posted): void {
+    const { exchange, session, requests, done } = posted
+    // What the upstream may ask for on the stream is part of answering a request.
+    const standing =
+      this.#planner.isRooted && requests.length > 0
+        ? this.#options.streams.untilStanding(session.record, exchange.request.headers)
+        : undefined
+    if (standing === undefined) {
+      this.#begin(posted)
+      return
+    }
+    void standing.then(() => {
+      if (exchange.isOpen) this.#begin(posted)
+      else done()
+    })
+  }
+
+  #begin(posted: Posted): void {
     const { exchange, session, envelope, requests, body, done } = posted
     if (!envelope.messages.some((message) => this.#planner.concerns(message, session))) {
       this.#forward(posted, { requests, body, rewrites: new Map(), locals: [] })
@@ -153,6 +176,9 @@ export class SessionPosts {
           ? await this.#planner.plan(message, session, { baseUrl, received })
           : undefined
         if (plan?.kind === 'drop') {
+          changed = true
+        } else if (plan?.kind === 'replace') {
+          outgoing.push(plan.value)
           changed = true
         } else if (plan === undefined || plan.kind === 'forward' || message.kind !== 'request') {
           outgoing.push(message.value)
@@ -190,8 +216,11 @@ export class SessionPosts {
 
   #forward(posted: Posted, sending: Sending): void {
     const { server, upstream, config, handshake, streams } = this.#options
-    const { exchange, session, envelope, done } = posted
+    const { envelope, session, done } = posted
     const { requests, body, rewrites, locals } = sending
+    const exchange = this.#initializes(posted)
+      ? new DelayedExchange(posted.exchange, () => this.#untilStanding(posted))
+      : posted.exchange
     const received = exchange.request.headers
     const listing = this.#options.listings?.through(upstream, envelope, {
       session,
@@ -217,7 +246,13 @@ export class SessionPosts {
       maxResponseBytes: config.core.maxResponseMessageBytes,
       timeoutMs: callTimeoutMs(server, requests),
       recover:
-        sentTo === null ? undefined : () => handshake.reinitialise(session, received, sentTo),
+        sentTo === null
+          ? undefined
+          : async () => {
+              const isBack = await handshake.reinitialise(session, received, sentTo)
+              if (isBack) await this.#untilStanding(posted, true)
+              return isBack
+            },
       recoveries: config.sessions.upstreamSessionTerminationRetries,
       onTimeout: () => {
         for (const { id } of requests) {
@@ -229,6 +264,7 @@ export class SessionPosts {
           )
         }
       },
+      intercept: this.#planner.isRooted ? (event) => this.#withoutRoots(event, posted) : undefined,
       suspend: (key, rewrite) => session.suspend(key, rewrite),
       done: () => {
         done()
@@ -244,6 +280,32 @@ export class SessionPosts {
     const { hasListedTools } = session
     session.hasListedTools = true
     return hasListedTools
+  }
+
+  /** Whether it is what completes `initialize`. Whoever waits for its answer finds the stream standing, on whatever replica. */
+  #initializes({ envelope, requests }: Posted): boolean {
+    return (
+      this.#planner.isRooted &&
+      requests.length === 0 &&
+      envelope.messages.some(
+        (message) =>
+          message.kind === 'notification' && message.method === 'notifications/initialized',
+      )
+    )
+  }
+
+  async #untilStanding({ exchange, session }: Posted, isNew = false): Promise<void> {
+    if (!this.#planner.isRooted) return
+    const { headers } = exchange.request
+    await this.#options.streams.untilStanding(session.record, headers, { isNew })
+  }
+
+  /** An event of an answer as the client gets it. */
+  #withoutRoots(event: Uint8Array, { exchange, session }: Posted): Uint8Array | undefined {
+    const { server, upstream, roots, services } = this.#options
+    const onBehalf = { server, record: session.record, received: exchange.request.headers }
+    const left = roots === undefined ? event : roots.take(event, upstream, onBehalf)
+    return left && withRelayedIds(left, services.signer, session.key)
   }
 
   #atLimit(): AdapterError {

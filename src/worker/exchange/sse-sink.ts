@@ -23,6 +23,7 @@ export class SseSink implements AnswerSink {
   readonly #take: TakeRewrite
   readonly #known: KnownAnswers | undefined
   readonly #call: UpstreamCall
+  readonly #intercept: ((event: Uint8Array) => Uint8Array | undefined) | undefined
   readonly #passes: ((event: Uint8Array) => boolean) | undefined
   readonly #onEnd: (resumable: boolean) => void
   readonly #onCut: (error: AdapterError, resumable: boolean) => void
@@ -37,6 +38,8 @@ export class SseSink implements AnswerSink {
     take: TakeRewrite
     /** Where answers that some of the rewrites wait for may be known. */
     known?: KnownAnswers | undefined
+    /** Looks at each event first and answers what is left of it, undefined for nothing. */
+    intercept?: ((event: Uint8Array) => Uint8Array | undefined) | undefined
     /** Tells events that need no look: they go on at once, unless others before them wait. */
     passes?: ((event: Uint8Array) => boolean) | undefined
     locals: readonly JsonObject[]
@@ -50,6 +53,7 @@ export class SseSink implements AnswerSink {
     this.#splitter = new SseSplitter(options.maxBytes)
     this.#take = options.take
     this.#known = options.known
+    this.#intercept = options.intercept
     this.#passes = options.passes
     this.#call = options.call
     this.#onEnd = options.onEnd
@@ -82,7 +86,8 @@ export class SseSink implements AnswerSink {
       let flowing = true
       for (const event of events) {
         // In order, whatever a rewrite waits for.
-        flowing = this.#exchange.write(await this.#rewrite(event))
+        const rewritten = await this.#rewrite(event)
+        if (rewritten !== undefined) flowing = this.#exchange.write(rewritten)
       }
       if (flowing) this.#call.resume()
     })
@@ -92,7 +97,8 @@ export class SseSink implements AnswerSink {
     this.#after(async () => {
       const rest = this.#splitter.rest()
       // Not an event to most clients, but to those that go without its end.
-      if (rest.byteLength > 0) this.#exchange.write(await this.#rewrite(rest))
+      const rewritten = rest.byteLength > 0 ? await this.#rewrite(rest) : undefined
+      if (rewritten !== undefined) this.#exchange.write(rewritten)
       this.#onEnd(this.#resumable)
       this.#exchange.end()
     })
@@ -132,8 +138,10 @@ export class SseSink implements AnswerSink {
     })
   }
 
-  async #rewrite(event: Uint8Array): Promise<Uint8Array> {
-    if (!this.#resumable) this.#resumable = hasEventId(event)
+  async #rewrite(received: Uint8Array): Promise<Uint8Array | undefined> {
+    if (!this.#resumable) this.#resumable = hasEventId(received)
+    const event = this.#intercept === undefined ? received : this.#intercept(received)
+    if (event === undefined) return undefined
     const known = this.#known
     const place = known && plainDataPlace(event)
     const data = place && event.subarray(place.start, place.end)

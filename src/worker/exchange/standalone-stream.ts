@@ -39,6 +39,15 @@ export interface StandaloneStreamOptions {
   /** Whether the adapter has notifications of its own to send: then a stream is served even when the upstream has none. */
   readonly hasOwnEvents: boolean
   readonly maxEventBytes: number
+  /** Undefined where the upstream has no root of its session. */
+  readonly rooted:
+    | {
+        /** Answers requests for roots on a stream that is not held. */
+        readonly intercept: (event: Uint8Array) => Uint8Array | undefined
+        /** What the client gets of an event. */
+        readonly relay: (event: Uint8Array) => Uint8Array | undefined
+      }
+    | undefined
   readonly recover: () => Promise<boolean>
   readonly recoveries: number
   readonly done: () => void
@@ -89,7 +98,8 @@ export class StandaloneStream implements StreamClient, NotificationSink {
     streams.watch(this)
     const { plan } = this
     const waits = { conflictPatienceMs: 0, maxEventBytes }
-    const get = new UpstreamGet({ upstream, plan, ...waits, listener: this })
+    const intercept = this.#options.rooted?.intercept
+    const get = new UpstreamGet({ upstream, plan, ...waits, listener: this, intercept })
     this.#call = get
     get.send()
   }
@@ -156,7 +166,10 @@ export class StandaloneStream implements StreamClient, NotificationSink {
   }
 
   data(chunk: Uint8Array): void {
-    if (!this.#over) this.#sink?.data(chunk)
+    if (this.#over) return
+    const { rooted } = this.#options
+    const left = rooted !== undefined && this.#isOpen ? rooted.relay(chunk) : chunk
+    if (left !== undefined) this.#sink?.data(left)
   }
 
   end(): void {

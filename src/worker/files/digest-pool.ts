@@ -13,6 +13,7 @@ import type { KeptFile, StepValue } from './item-task.ts'
 import type { Received, ReceiveOrder } from './receive-body.ts'
 import type { FileDigest } from './pump.ts'
 import { PoolTaskError, valueOf, type TaskOutcome } from './task-outcome.ts'
+import type { Tree, TreeChanges, TreeOrder } from './tree-task.ts'
 
 /** See the file comment. Errors of the file system reject with their `code` kept. */
 export interface DigestPool {
@@ -22,6 +23,10 @@ export interface DigestPool {
   receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver
   /** Hashes a regular file: a path (links are not followed), or an open descriptor, read from its start without moving its position. */
   digestFile(source: string | number): Promise<FileDigest>
+  /** Lists the files of a directory that an upstream writes to. */
+  listTree(order: TreeOrder): Promise<Tree>
+  /** What has changed in it since `before` was its `Tree.versions`. */
+  changesIn(order: TreeOrder, before: string): Promise<TreeChanges>
   /** Refuses new work, waits up to 30 s for what was taken, then ends the threads. Idempotent. */
   close(): Promise<void>
 }
@@ -44,6 +49,7 @@ export function openDigestPool(): DigestPool {
 const DIGEST_TASK = pathOf('./digest-task.js')
 const ITEM_TASK = pathOf('./item-task.js')
 const COPY_TASK = pathOf('./copy-task.js')
+const TREE_TASK = pathOf('./tree-task.js')
 
 class PiscinaPool implements DigestPool {
   readonly items = new ItemSteps({
@@ -79,6 +85,15 @@ class PiscinaPool implements DigestPool {
 
   digestFile(source: string | number): Promise<FileDigest> {
     return this.#run<FileDigest>('digest', source)
+  }
+
+  async listTree(order: TreeOrder): Promise<Tree> {
+    return valueOf(await this.#runTask<TaskOutcome<Tree>>(TREE_TASK, 'listTree', order))
+  }
+
+  async changesIn(order: TreeOrder, before: string): Promise<TreeChanges> {
+    const task = { order, before }
+    return valueOf(await this.#runTask<TaskOutcome<TreeChanges>>(TREE_TASK, 'changesIn', task))
   }
 
   close(): Promise<void> {

@@ -72,6 +72,7 @@ export class UploadTransfer {
         storage: {
           root: this.#services.files.root,
           atomicWrites: this.#services.files.atomicWrites,
+          rootedServers: this.#services.files.rootedServers,
         },
         key: this.#key,
         form: form.form,

@@ -17,6 +17,7 @@ import { collectAnswer } from '../upstream/collect.ts'
 import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { SessionRegistry } from './registry.ts'
+import { withRoots } from './rooted.ts'
 import { unknownSession } from './registry.ts'
 import type { Session } from './session.ts'
 
@@ -198,7 +199,7 @@ export class Handshake {
         jsonrpc: '2.0',
         id: INITIALIZE_ID,
         method: 'initialize',
-        params: initializeParams,
+        params: withRoots(target.server, initializeParams),
       }),
     )
     const reply = new ReplyReader()

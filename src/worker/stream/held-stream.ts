@@ -16,7 +16,7 @@ import { ClientFeed } from './client-feed.ts'
 import { EventIds } from './event-ids.ts'
 import type { HeldStreamOptions } from './held-stream-options.ts'
 import { Lease } from './lease.ts'
-import { answerPing, ownGetPlan } from './own-requests.ts'
+import { answerRequest, ownGetPlan, type OnBehalf } from './own-requests.ts'
 import type { StreamClient } from './stream-client.ts'
 import { UnreadEvents } from './unread-events.ts'
 import { isReadable, UpstreamGet } from './upstream-get.ts'
@@ -50,6 +50,8 @@ export class HeldStream implements GetListener {
   #leftoversUntilMs = 0
   #steps: Promise<void> = Promise.resolve()
   #settle: () => void = () => {}
+  /** Who waits for the stream to open, of which upstream session. */
+  #waiting: { readonly upstreamSessionId: string; readonly resolve: () => void }[] = []
   #isClosed = false
 
   constructor(options: HeldStreamOptions) {
@@ -109,11 +111,37 @@ export class HeldStream implements GetListener {
     return this.#head === undefined ? undefined : performance.now() - startedAtMs
   }
 
-  /** Opens the stream of a session that nobody has had a stream of, without a client's GET. */
-  hold(record: SessionRecord, received: HeaderList): void {
+  /** Opens the stream of a session without a client's GET: if nobody has had one, or, with `takes`, whoever has it. */
+  hold(record: SessionRecord, received: HeaderList, takes = false): void {
     this.#record = record
     this.#received = received
-    this.#do(() => this.#claimAlone(0, SHORT_PATIENCE_MS))
+    this.#do(() => this.#claimAlone(takes ? null : 0, takes ? PATIENCE_MS : SHORT_PATIENCE_MS))
+  }
+
+  /** Whether the stream of this upstream session is open. */
+  isOpenFor(upstreamSessionId: string): boolean {
+    return this.#head !== undefined && this.#record?.upstreamSessionId === upstreamSessionId
+  }
+
+  /** Goes on with another upstream session than that of the stream here, which has taken its place. */
+  follow(record: SessionRecord, received: HeaderList): void {
+    this.#do(() => {
+      if (this.#record?.upstreamSessionId === record.upstreamSessionId) return
+      // A client whose stream is not open yet gets the new one's by its own GET.
+      if (this.#feed !== undefined && this.#head === undefined) return
+      this.#stopGet()
+      this.#withoutClient()?.close()
+      this.#record = record
+      this.#received = received
+      this.#openAlone(SHORT_PATIENCE_MS)
+      this.#goOnAlone()
+    })
+  }
+
+  /** Resolves when the stream of this upstream session is open, or will not be. */
+  opened(upstreamSessionId: string): Promise<void> {
+    if (this.#isClosed || this.isOpenFor(upstreamSessionId)) return Promise.resolve()
+    return new Promise((resolve) => this.#waiting.push({ upstreamSessionId, resolve }))
   }
 
   /** The lease of this epoch is lost. A store that has forgotten all leases gives it back; else the stream is somebody else's, or the session over. */
@@ -168,15 +196,20 @@ export class HeldStream implements GetListener {
     this.#get?.abort()
     this.#withoutClient()?.close()
     this.#settle()
+    this.#tellWaiting(() => true)
     this.#options.onClosed()
   }
 
   head(status: number, headers: HeaderList, call: UpstreamCall): void {
     const feed = this.#feed
-    if (feed !== undefined) this.#record = feed.client.record
+    if (feed !== undefined) {
+      this.#record = feed.client.record
+      this.#received = feed.client.received
+    }
     if (status === 200 && isReadable(headers)) {
       this.#head = { headers, openedAtMs: performance.now() }
       this.#ids.of(this.#record?.upstreamSessionId ?? null)
+      this.#tellWaiting((id) => this.isOpenFor(id))
       if (feed !== undefined) this.#do(() => this.#begin(feed))
       this.#settle()
       return
@@ -282,8 +315,8 @@ export class HeldStream implements GetListener {
     get.resume()
   }
 
-  /** For a stream that was abandoned, or that nobody has had yet (epoch 0). */
-  async #claimAlone(epoch: number, patienceMs: number): Promise<void> {
+  /** For a stream that was abandoned, that nobody has had yet (epoch 0), or that is somebody else's (null). */
+  async #claimAlone(epoch: number | null, patienceMs: number): Promise<void> {
     const claim = await this.lease.claim(epoch).catch(() => undefined)
     if (this.#isClosed) return
     if (claim?.ok !== true) {
@@ -310,19 +343,26 @@ export class HeldStream implements GetListener {
     return view !== undefined
   }
 
-  #openAlone(patienceMs: number): void {
+  /** Undefined while the session is not known. */
+  get #onBehalf(): OnBehalf | undefined {
+    const { server } = this.#options
     const record = this.#record
-    if (record === undefined) return
-    const onBehalf = { server: this.#options.server, record, received: this.#received }
-    this.#ids.of(record.upstreamSessionId)
+    return record && { server, record, received: this.#received }
+  }
+
+  #openAlone(patienceMs: number): void {
+    const onBehalf = this.#onBehalf
+    if (onBehalf === undefined) return
+    this.#ids.of(onBehalf.record.upstreamSessionId)
     this.#open(ownGetPlan(onBehalf, this.#ids.last), patienceMs, undefined)
   }
 
   #open(plan: GetPlan, conflictPatienceMs: number | null, feed: ClientFeed | undefined): void {
-    const { upstream, maxEventBytes } = this.#options
+    const { upstream, maxEventBytes, roots } = this.#options
     const waits = { conflictPatienceMs, maxEventBytes }
+    const intercept = roots && ((event: Uint8Array) => roots.take(event, upstream, this.#onBehalf))
     this.#getFor = feed
-    this.#get = new UpstreamGet({ upstream, plan, ...waits, listener: this })
+    this.#get = new UpstreamGet({ upstream, plan, ...waits, listener: this, intercept })
     this.#get.send()
   }
 
@@ -380,11 +420,18 @@ export class HeldStream implements GetListener {
     return feed?.client
   }
 
+  #tellWaiting(isSettled: (upstreamSessionId: string) => boolean): void {
+    const waiting = this.#waiting
+    this.#waiting = waiting.filter(({ upstreamSessionId }) => !isSettled(upstreamSessionId))
+    for (const { upstreamSessionId, resolve } of waiting)
+      if (isSettled(upstreamSessionId)) resolve()
+  }
+
   #answerPing(id: unknown): void {
     const { upstream, server, log } = this.#options
-    if (this.#record === undefined) return
-    const onBehalf = { server, record: this.#record, received: this.#received }
-    answerPing(upstream, onBehalf, id).catch((error: unknown) => {
+    const onBehalf = this.#onBehalf
+    if (onBehalf === undefined) return
+    answerRequest(upstream, onBehalf, id).catch((error: unknown) => {
       log.debug({ server: server.id, err: error }, 'a ping could not be answered')
     })
   }

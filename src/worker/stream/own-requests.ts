@@ -1,17 +1,17 @@
-/** What the adapter itself sends to an upstream while it stands in for a client that has no stream open: the GET, and answers to pings. */
+/** What the adapter itself sends to an upstream in a client's place: the GET while the client has no stream open, answers to pings and to `roots/list`. */
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
-import type { SessionRecord } from '../../shared/state/records.ts'
+import type { JsonObject, SessionRecord } from '../../shared/state/records.ts'
 import { credentialsOf } from '../session/handshake.ts'
 import { collectAnswer } from '../upstream/collect.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { GetPlan } from './upstream-get.ts'
 
-/** Longest wait for an upstream to take the answer to its ping, in milliseconds. */
-const PING_TIMEOUT_MS = 15_000
+/** Longest wait for an upstream to take an answer to its request, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 15_000
 /** Largest answer to that, in bytes. */
-const PING_MAX_BYTES = 65_536
+const ANSWER_MAX_BYTES = 65_536
 
 /** On whose behalf: what the session's record says, and the last request of the client that this worker saw, if any. */
 export interface OnBehalf {
@@ -38,13 +38,14 @@ export function ownGetPlan(onBehalf: OnBehalf, lastEventId: string | undefined):
   }
 }
 
-/** Answers a ping of the upstream's. Rejects when the answer can't be delivered. */
-export async function answerPing(
+/** Answers a request of the upstream's, a ping for example, and answers the status of that. Rejects when the answer can't be delivered. */
+export async function answerRequest(
   upstream: Upstream,
   onBehalf: OnBehalf,
   id: unknown,
-): Promise<void> {
-  await collectAnswer(
+  result: JsonObject = {},
+): Promise<number> {
+  const { status } = await collectAnswer(
     upstream,
     {
       method: 'POST',
@@ -55,12 +56,13 @@ export async function answerPing(
         'content-type',
         'application/json',
       ],
-      body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, result: {} })),
+      body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, result })),
       // Twice does no harm; an answer that is lost with an idle connection ends the session.
       isSafe: true,
     },
-    { timeoutMs: PING_TIMEOUT_MS, maxBytes: PING_MAX_BYTES },
+    { timeoutMs: ANSWER_TIMEOUT_MS, maxBytes: ANSWER_MAX_BYTES },
   )
+  return status
 }
 
 function commonHeaders({ server, record, received }: OnBehalf): string[] {

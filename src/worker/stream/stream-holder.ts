@@ -2,6 +2,8 @@
  * The upstreams' standalone streams that this worker holds, one a session: renews the leases, gives up what another replica has taken, and takes over
  * what a lost one has left.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { ownerOf } from '../../shared/ids.ts'
@@ -11,6 +13,7 @@ import type { SessionKey, SessionRecord } from '../../shared/state/records.ts'
 import type { StateStore, StreamLease } from '../../shared/state/store.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { HeldStream } from './held-stream.ts'
+import type { RootAnswers } from './root-answers.ts'
 import type { StreamClient } from './stream-client.ts'
 import { Takeovers } from './takeovers.ts'
 
@@ -18,6 +21,8 @@ import { Takeovers } from './takeovers.ts'
 const TICK_MS = 1_000
 /** A holder that can reach the store renews its leases within this time, in milliseconds. */
 const RENEWAL_TIME_MS = 900
+/** Longest wait of a request for the stream of its session, in milliseconds. */
+const STANDING_TIMEOUT_MS = 5_000
 /** Abandoned leases in one answer of the store. */
 const MAX_FOUND = 1_024
 
@@ -32,6 +37,8 @@ export interface StreamHolderOptions {
   ) => { readonly server: ServerConfig; readonly upstream: Upstream } | undefined
   /** Largest event, in bytes. */
   readonly maxEventBytes: number
+  /** Answers for upstreams that have the session's directory for their root; undefined where there are none. */
+  readonly roots: RootAnswers | undefined
   readonly log: Log
 }
 
@@ -44,6 +51,7 @@ export class StreamHolder {
   /** Servers whose upstream answered 405: there is nothing to hold. */
   readonly #without = new Set<string>()
   readonly #known = new WeakSet<SessionRecord>()
+  readonly #awaited = new WeakSet<SessionRecord>()
   /** Names this worker, for the store; those of all workers of a replica begin with the replica's. */
   readonly #holder: string
   /** Lost holders whose streams the store was not asked for yet. */
@@ -151,6 +159,28 @@ export class StreamHolder {
     if (!isHeld && upstreamSessionId !== null) this.#create(record)?.hold(record, received)
   }
 
+  /**
+   * For upstreams that ask on it for what they need: resolves when the stream of a session stands, here or elsewhere, or is not to be had, or after a
+   * while. Undefined when there is nothing to wait for. Holds it as `hold` does; with `isNew`, of an upstream session that has taken the place of another,
+   * here in any case: whoever held the other's does not know yet.
+   */
+  untilStanding(
+    record: SessionRecord,
+    received: HeaderList,
+    { isNew = false } = {},
+  ): Promise<void> | undefined {
+    const { serverId, upstreamSessionId } = record
+    if (upstreamSessionId === null || this.#without.has(serverId)) return undefined
+    if (this.#awaited.has(record) || this.#isStopping) return undefined
+    const known = this.#held.get(nameOf(record))
+    if (known?.isOpenFor(upstreamSessionId) === true) return undefined
+    this.#known.add(record)
+    const held = known ?? this.#create(record)
+    if (known === undefined) held?.hold(record, received, isNew)
+    else known.follow(record, received)
+    return this.#untilOpen(record, held?.opened(upstreamSessionId))
+  }
+
   /** Ends what is held for a session that is over. */
   end(key: SessionKey): void {
     this.#held.get(nameOf(key))?.drop()
@@ -172,8 +202,17 @@ export class StreamHolder {
     await Promise.all([...this.#held.values()].map((held) => held.handOver()))
   }
 
+  /** Each record is waited for once: what did not come in time is not waited for with every request. */
+  async #untilOpen(record: SessionRecord, opened: Promise<void> | undefined): Promise<void> {
+    const limit = new AbortController()
+    const wait = sleep(STANDING_TIMEOUT_MS, undefined, { ref: false, signal: limit.signal })
+    await Promise.race([opened, wait.catch(() => undefined)])
+    limit.abort()
+    this.#awaited.add(record)
+  }
+
   #create(key: SessionKey): HeldStream | undefined {
-    const { store, upstreamOf, maxEventBytes, log } = this.#options
+    const { store, upstreamOf, maxEventBytes, roots, log } = this.#options
     const target = upstreamOf(key.serverId)
     if (target === undefined) return undefined
     const { serverId, sessionId } = key
@@ -184,6 +223,7 @@ export class StreamHolder {
       store,
       holder: this.#holder,
       maxEventBytes,
+      roots,
       log,
       onAbsent: () => this.#without.add(serverId),
       onClosed: () => {

@@ -45,6 +45,8 @@ export interface UpstreamGetOptions {
   readonly conflictPatienceMs: number | null
   readonly maxEventBytes: number
   readonly listener: GetListener
+  /** Looks at each event first and answers what is left of it, undefined for nothing. */
+  readonly intercept?: ((event: Uint8Array) => Uint8Array | undefined) | undefined
 }
 
 /** See the file comment. */
@@ -147,14 +149,14 @@ export class UpstreamGet implements AnswerListener, UpstreamCall {
       this.error(toAdapterError(error))
       return
     }
-    for (const event of events) if (!this.#hasEnded()) this.#listener.data(event)
+    for (const event of events) if (!this.#hasEnded()) this.#deliver(event)
   }
 
   end(): void {
     if (this.#isOver) return
     this.#isOver = true
     const rest = this.#splitter?.rest()
-    if (rest !== undefined && rest.byteLength > 0) this.#listener.data(rest)
+    if (rest !== undefined && rest.byteLength > 0) this.#deliver(rest)
     this.#listener.end()
   }
 
@@ -162,6 +164,12 @@ export class UpstreamGet implements AnswerListener, UpstreamCall {
     if (this.#isOver) return
     this.#isOver = true
     this.#listener.error(error)
+  }
+
+  #deliver(event: Uint8Array): void {
+    const { intercept } = this.#options
+    const left = intercept === undefined ? event : intercept(event)
+    if (left !== undefined) this.#listener.data(left)
   }
 
   /** A listener may give up between two events of a chunk. */

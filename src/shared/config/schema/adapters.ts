@@ -39,10 +39,10 @@ export const uploadConsumerSchema = section({
 })
 
 const outputLocatorSchema = section({
-  mode: choice(['none', 'structured', 'regex', 'embedded'])
+  mode: choice(['none', 'structured', 'regex', 'embedded', 'directory'])
     .default('none')
     .describe(
-      'How the file is found when it is not at the path the tool was given: a field of the structured result, a pattern in the text, or bytes in the result.',
+      "How the file is found when it is not at the path the tool was given: a field of the structured result, a pattern in the text, or bytes in the result. `directory` keeps every file that appears or changes in the session's directory during the call; it needs `upstream.session_root.enabled`.",
     ),
   output_path_key: z
     .string()
@@ -53,7 +53,7 @@ const outputLocatorSchema = section({
     .array(pattern())
     .default([])
     .describe(
-      '`regex`: patterns in order; the first group, or else the whole match, is the path. Empty for the built-in pattern. Patterns run in linear time (RE2), so without look-around and back-references.',
+      "`regex`: patterns in order; the first group, or else the whole match, is the path. Empty for the built-in pattern. With `directory`, only files whose path below the session's directory has a match are kept; empty for all. Patterns run in linear time (RE2), so without look-around and back-references.",
     ),
 })
 

@@ -41,6 +41,20 @@ const clientHeadersSchema = section({
     ),
 })
 
+const sessionRootSchema = section({
+  enabled: bool()
+    .default(false)
+    .describe(
+      "Answer the upstream's `roots/list` with the directory of the session, whatever roots the client has, so that an upstream which keeps to its roots reads and writes there and nowhere else. The client is never asked. Implies `hold_stream`; has no effect on requests without a session (revision 2026-07-28).",
+    ),
+  sessions_path: text()
+    .nullable()
+    .default(null)
+    .describe(
+      'Where the upstream finds the directory `sessions` of `storage.root`, as an absolute path, when it has it under another path than the adapter; paths in roots, tool arguments and results are translated. null for the same path.',
+    ),
+})
+
 /** `servers[].upstream`. Every field has a default: which are required depends on `transport`. */
 export const upstreamSchema = section({
   transport: choice(['streamable_http', 'sse', 'stdio'])
@@ -91,6 +105,9 @@ export const upstreamSchema = section({
     .describe(
       'The directory, as the adapter sees it, that relative paths in results of this upstream start from; null refuses relative paths.',
     ),
+  session_root: sessionRootSchema
+    .prefault({})
+    .describe('A directory for each session, which the upstream is told as its only root.'),
   static_headers: headerMap()
     .default({})
     .describe('Headers sent with every request to the upstream. The values are secret.'),
