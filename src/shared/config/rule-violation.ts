@@ -1,0 +1,5 @@
+/** A broken rule: the field to blame, and what is wrong. */
+export interface RuleViolation {
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+}
