@@ -115,11 +115,7 @@ export class WorkerRuntime {
     const upstreams = new Map(
       config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
-        const upstream = this.#guard.guard(
-          server,
-          index,
-          openUpstream(server, config.core.maxResponseMessageBytes, log),
-        )
+        const upstream = this.#guard.guard(server, index, openUpstream(server, config, log))
         return [server.id, { server, listings, upstream: listings?.watch(upstream) ?? upstream }]
       }),
     )
