@@ -97,12 +97,14 @@ t.test('nobody listens: it fails at once', async (t) => {
   await t.rejects(upstream.probe(20_000), { code: 'ADAPTER_UPSTREAM_UNREACHABLE' })
 })
 
+/** Begins an answer that never ends. */
+const endless: Answerer = (socket) => {
+  socket.write('HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n')
+  const drip = setInterval(() => socket.write(Buffer.alloc(65_536)), 1)
+  socket.on('close', () => clearInterval(drip))
+}
+
 t.test('a head is enough, and an answer without end holds nothing up', async (t) => {
-  const endless: Answerer = (socket) => {
-    socket.write('HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n')
-    const drip = setInterval(() => socket.write(Buffer.alloc(65_536)), 1)
-    socket.on('close', () => clearInterval(drip))
-  }
   const server = await startRawServer(endless)
   const upstream = upstreamAt(`http://127.0.0.1:${server.port}/mcp`)
   t.teardown(async () => {
