@@ -142,9 +142,8 @@ export class WorkerRuntime {
       log,
     })
     store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
-    this.#sandboxes = config.servers.some(({ codeModeEnabled }) => codeModeEnabled)
-      ? new SandboxPool(config.core.codeMode)
-      : undefined
+    const scripted = config.servers.filter(({ codeModeEnabled }) => codeModeEnabled).length
+    this.#sandboxes = scripted > 0 ? new SandboxPool(config.core.codeMode, scripted) : undefined
     this.#servers = [...upstreams.values()].map(({ server, upstream, listings }) => {
       const endpoint = new McpEndpoint({
         server,

@@ -38,7 +38,8 @@ const upstream = await startScriptedUpstream()
 const gone = await startScriptedUpstream()
 const replica = await startReplica({
   config: {
-    core: { workers: 1 },
+    // Each of many failures in a row is looked at.
+    core: { workers: 1, upstream_ping: { enabled: false } },
     servers: [
       { id: 'raw', mount_path: '/mcp/raw', upstream: { url: upstream.url } },
       {

@@ -297,7 +297,13 @@ t.test(
   async (t) => {
     const redis = await startRedis(t, { args: [...DURABLE, '--maxmemory-policy', 'volatile-lru'] })
     const config = await configOf({
-      core: { workers: 1, pre_drain_seconds: 0 },
+      core: {
+        workers: 1,
+        pre_drain_seconds: 0,
+        // There is no upstream.
+        max_start_wait_seconds: 0,
+        upstream_ping: { enabled: false },
+      },
       redis: { port: redis.port },
       state: { unavailable_policy: 'fallback_memory' },
     })

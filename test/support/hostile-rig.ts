@@ -95,7 +95,13 @@ export class HostileRig {
 
 function sections(scriptedUrl: string, rawPort: number): Parameters<typeof FileRig.start>[0] {
   return {
-    core: { workers: 1, max_response_message_bytes: '4Mi' },
+    core: {
+      workers: 1,
+      max_response_message_bytes: '4Mi',
+      // Each of many failures in a row is looked at, and whatever arrives is a test's own.
+      upstream_ping: { enabled: false },
+      max_start_wait_seconds: 0,
+    },
     moreServers: [
       {
         id: 'hostile',

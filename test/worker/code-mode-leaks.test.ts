@@ -29,6 +29,7 @@ async function run(code: string): Promise<void> {
     code,
     limits: LIMITS,
     timeoutMs: 20_000,
+    server: 'one',
     owner: 'one',
     onCall: (call, tool) => {
       if (tool === 'answered' && typeof running !== 'string') running.answer(call, '{"result":1}')

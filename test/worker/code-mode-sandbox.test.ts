@@ -35,6 +35,7 @@ function start(code: string, options: Options = {}): RunningScript {
     code,
     limits: { ...LIMITS, ...limits },
     timeoutMs,
+    server: 'one',
     owner,
     onCall: (call, tool, argsJson) =>
       onCall({
@@ -391,3 +392,31 @@ t.test(
     t.equal(await valueOf('return 1', { owner: 's' }), 1)
   },
 )
+
+t.test('scripts whose calls hang leave a place for those of another server', async (t) => {
+  const shared = new SandboxPool({ maxScripts: 2, maxScriptsPerSession: 2 }, 2)
+  t.teardown(() => shared.close())
+  const order = (server: string, code: string) =>
+    shared.start({
+      code,
+      limits: LIMITS,
+      timeoutMs: 20_000,
+      server,
+      owner: null,
+      onCall: () => {},
+    })
+  const hanging = Array.from({ length: 5 }, () => order('hanging', 'await callTool("a")'))
+  t.notOk(hanging.some((one) => typeof one === 'string'))
+  t.match(order('hanging', 'return 1'), /too many scripts/, 'its own queue is full')
+  const other = order('other', 'return 1')
+  if (typeof other === 'string') throw new Error(other)
+  t.match(await within('the other script', other.outcome), { kind: 'value' })
+  for (const one of hanging) if (typeof one !== 'string') one.kill('that is enough')
+  for (const one of hanging) {
+    const text = 'Error: that is enough'
+    if (typeof one !== 'string') t.match(await one.outcome, { kind: 'error', text })
+  }
+  const after = order('hanging', 'return 2')
+  if (typeof after === 'string') throw new Error(after)
+  t.match(await within('one more', after.outcome), { kind: 'value' }, 'its places are free again')
+})

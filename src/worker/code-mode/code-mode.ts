@@ -43,6 +43,7 @@ interface Task {
 export class CodeMode {
   readonly #config: Config
   readonly #pool: SandboxPool
+  readonly #serverId: string
   readonly #tools: ReadonlyMap<string, CodeToolKind>
   readonly #listed: readonly JsonObject[]
   /** By session and id of the request, for those who cancel. */
@@ -51,6 +52,7 @@ export class CodeMode {
   constructor(server: ServerConfig, config: Config, pool: SandboxPool) {
     this.#config = config
     this.#pool = pool
+    this.#serverId = server.id
     this.#tools = codeTools(server)
     this.#listed = listedInCodeMode(server, config)
   }
@@ -191,6 +193,7 @@ export class CodeMode {
     task.script = new ScriptRun({
       core,
       pool: this.#pool,
+      server: this.#serverId,
       inner,
       owner: way.owner,
       maxParallelCalls: Math.min(

@@ -14,6 +14,8 @@ export interface ScriptOrder {
   readonly limits: ScriptLimits
   /** From the start of the script to its end, in milliseconds. */
   readonly timeoutMs: number
+  /** Id of the server whose tools it calls. */
+  readonly server: string
   /** Whose it is; null when it is nobody's, who is not limited. */
   readonly owner: string | null
   readonly onCall: (call: number, tool: string, argsJson: string) => void
@@ -33,17 +35,26 @@ export interface RunningScript {
 export class SandboxPool {
   readonly #maxLanes: number
   readonly #maxPerOwner: number
+  /** What one server's scripts may have of the threads: calls that hang on its upstream must not keep those of another from running. */
+  readonly #maxPerServer: number
   readonly #idle: SandboxLane[] = []
   readonly #lanes = new Set<SandboxLane>()
   readonly #waiting: Running[] = []
   readonly #byOwner = new Map<string, number>()
+  /** Scripts that run, by server. */
+  readonly #byServer = new Map<string, number>()
   #busy = 0
   #idleTimer: NodeJS.Timeout | undefined
   #isClosed = false
 
-  constructor(limits: { readonly maxScripts: number; readonly maxScriptsPerSession: number }) {
+  /** `servers`: how many share it. */
+  constructor(
+    limits: { readonly maxScripts: number; readonly maxScriptsPerSession: number },
+    servers = 1,
+  ) {
     this.#maxLanes = limits.maxScripts
     this.#maxPerOwner = limits.maxScriptsPerSession
+    this.#maxPerServer = servers > 1 ? Math.max(1, limits.maxScripts - 1) : limits.maxScripts
   }
 
   /** Threads that are there. */
@@ -53,17 +64,19 @@ export class SandboxPool {
 
   /** Runs a script, or says why not. */
   start(order: ScriptOrder): RunningScript | string {
-    const { owner } = order
+    const { owner, server } = order
     const own = owner === null ? 0 : (this.#byOwner.get(owner) ?? 0)
     if (this.#isClosed) return 'this replica is stopping; try again'
     if (own >= this.#maxPerOwner) {
       return `this session has core.code_mode.max_scripts_per_session (${this.#maxPerOwner}) scripts under way; wait for one to end`
     }
-    if (this.#busy >= this.#maxLanes && this.#waiting.length >= this.#maxLanes * WAITING_PER_LANE)
+    const runsAtOnce = this.#hasRoomFor(server)
+    const ahead = this.#waiting.filter((one) => one.order.server === server).length
+    if (!runsAtOnce && ahead >= this.#maxPerServer * WAITING_PER_LANE)
       return 'too many scripts are under way; try again later'
     if (owner !== null) this.#byOwner.set(owner, own + 1)
     const running = new Running(order, () => this.#forget(running))
-    if (this.#busy < this.#maxLanes) this.#run(running)
+    if (runsAtOnce) this.#run(running)
     else this.#waiting.push(running)
     return running
   }
@@ -76,19 +89,28 @@ export class SandboxPool {
     await Promise.all([...this.#lanes].map((lane) => lane.kill('this replica is stopping')))
   }
 
+  #hasRoomFor(server: string): boolean {
+    const own = this.#byServer.get(server) ?? 0
+    return this.#busy < this.#maxLanes && own < this.#maxPerServer
+  }
+
   #run(running: Running): void {
+    const { server } = running.order
     this.#busy++
+    this.#byServer.set(server, (this.#byServer.get(server) ?? 0) + 1)
     const lane = this.#idle.pop() ?? this.#open()
     running.begin(lane, () => {
       this.#busy--
+      this.#byServer.set(server, (this.#byServer.get(server) ?? 1) - 1)
       this.#rest(lane)
       this.#next()
     })
   }
 
   #next(): void {
-    while (this.#busy < this.#maxLanes) {
-      const next = this.#waiting.shift()
+    for (;;) {
+      const index = this.#waiting.findIndex(({ order }) => this.#hasRoomFor(order.server))
+      const [next] = index === -1 ? [] : this.#waiting.splice(index, 1)
       if (next === undefined) return
       this.#run(next)
     }

@@ -17,6 +17,8 @@ const ANSWER_SHARE = 4
 interface ScriptRunOptions {
   readonly core: CoreConfig
   readonly pool: SandboxPool
+  /** Id of the server whose tools it calls. */
+  readonly server: string
   readonly inner: InnerRequests
   readonly owner: string | null
   /** Calls at a time; further ones wait for their turn. */
@@ -55,10 +57,11 @@ export class ScriptRun {
 
   /** Runs it to the end; resolves with the `CallToolResult`. Never rejects for what the script or its tools did. */
   async run(code: string): Promise<JsonObject> {
-    const { core, pool, owner, inner } = this.#options
+    const { core, pool, server, owner, inner } = this.#options
     const { codeMode } = core
     const running = pool.start({
       code,
+      server,
       owner,
       timeoutMs: codeMode.timeoutSeconds * 1_000,
       limits: {

@@ -72,6 +72,7 @@ export class InitializePost implements AnswerListener {
   head(status: number, headers: HeaderList): void {
     this.#head = { status, headers }
     if (status === 200 && (isJson(headers) || isEventStream(headers))) return
+    this.#endStray()
     this.#relay(withoutHeader(headers, 'mcp-session-id'))
   }
 
@@ -138,7 +139,7 @@ export class InitializePost implements AnswerListener {
     if (!isAnswer || !isObject(message['result'])) {
       this.#held.push(event)
       // An error answers the request too: there is no session, and nothing to wait for.
-      if (isAnswer) this.#relayHeld(withoutHeader(this.#head?.headers ?? [], 'mcp-session-id'))
+      if (isAnswer) this.#relayStray()
       return
     }
     const before = this.#held
@@ -156,7 +157,7 @@ export class InitializePost implements AnswerListener {
     if (isEventStream(this.#head.headers)) {
       // The stream ended without an answer: hand on what there was.
       this.#held = [body]
-      this.#relayHeld(withoutHeader(this.#head.headers, 'mcp-session-id'))
+      this.#relayStray()
       return
     }
     let message: unknown
@@ -176,7 +177,7 @@ export class InitializePost implements AnswerListener {
       return
     }
     this.#held = [body]
-    this.#relayHeld(withoutHeader(this.#head.headers, 'mcp-session-id'))
+    this.#relayStray()
   }
 
   async #open(
@@ -224,6 +225,23 @@ export class InitializePost implements AnswerListener {
     }
   }
 
+  /** Hands on an answer that makes no session. */
+  #relayStray(): void {
+    this.#endStray()
+    this.#relayHeld(withoutHeader(this.#head?.headers ?? [], 'mcp-session-id'))
+  }
+
+  /** An upstream that gave an id may keep a session for it, which nobody will ever use. */
+  #endStray(): void {
+    const { exchange, request, server, handshake } = this.#options
+    const upstreamSessionId = headerOf(this.#head?.headers ?? [], 'mcp-session-id')
+    if (upstreamSessionId === undefined) return
+    const asked = request.params?.['protocolVersion']
+    const protocolVersion = typeof asked === 'string' ? asked : 'unknown'
+    const stray = { serverId: server.id, protocolVersion, upstreamSessionId }
+    void handshake.endUpstream(stray, exchange.request.headers)
+  }
+
   /** Sends what waited, then goes on with the rest of the stream, if there is one. */
   #relayHeld(headers: HeaderList): void {
     const { exchange } = this.#options
@@ -255,6 +273,8 @@ export class InitializePost implements AnswerListener {
   }
 
   #fail(error: AdapterError): void {
+    // While it is being opened, whoever opens it ends it.
+    if (this.#phase === 'collecting') this.#endStray()
     this.#phase = 'over'
     clearTimeout(this.#timer)
     const { exchange, request } = this.#options

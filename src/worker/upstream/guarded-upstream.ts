@@ -56,12 +56,6 @@ export class GuardedUpstream implements Upstream {
     return call
   }
 
-  probe(timeoutMs: number): Promise<void> {
-    if (this.#upstream.probe === undefined)
-      return Promise.reject(new TypeError('this upstream has no probe'))
-    return this.#upstream.probe(timeoutMs)
-  }
-
   close(): Promise<void> {
     return this.#upstream.close()
   }

@@ -1,6 +1,7 @@
 /** Puts each upstream behind its breaker and limit, and has them pinged: what one worker does about upstreams that fail. */
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import type { Log } from '../../shared/log.ts'
+import type { ServerVitals } from '../../shared/upstream-vitals.ts'
 import { UpstreamVitals } from '../../shared/upstream-vitals.ts'
 import { Breaker } from './breaker.ts'
 import type { UpstreamEvents } from './breaker.ts'
@@ -48,7 +49,7 @@ export class UpstreamGuard {
       vitals,
       worker,
       policy: upstreamPing.enabled ? upstreamPing : null,
-      events: this.#events(server),
+      events: this.#events(server, vitals),
     })
     const isAwaited = isStart && config.core.maxStartWaitSeconds > 0
     if (upstreamPing.enabled || isAwaited) {
@@ -82,13 +83,13 @@ export class UpstreamGuard {
     this.#pinger?.stop()
   }
 
-  #events(server: ServerConfig): UpstreamEvents {
+  #events(server: ServerConfig, vitals: ServerVitals): UpstreamEvents {
     const { log, eventsOf } = this.#options
     const events = eventsOf?.(server)
     return {
       ...events,
       onTransition: (from, to) => {
-        const fields = { server: server.id, from, to }
+        const fields = { server: server.id, from, to, lastFailure: vitals.report().lastFailure }
         if (to === 'open') log.warn(fields, 'the upstream fails: new requests are refused for now')
         else if (to === 'closed') log.info(fields, 'the upstream is back in service')
         else log.info(fields, 'the upstream is tried by a few requests')
