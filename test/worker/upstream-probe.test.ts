@@ -5,6 +5,7 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
+import { clientOptions } from '../../src/worker/upstream/client-options.ts'
 import { StreamableHttpUpstream } from '../../src/worker/upstream/streamable-http.ts'
 import { load } from '../shared/config-loading.ts'
 import { within } from '../support/eventually.ts'
@@ -22,7 +23,7 @@ function upstreamAt(url: string, more = ''): StreamableHttpUpstream {
   )
   const [server] = servers
   if (server === undefined) throw new Error('there is one')
-  return new StreamableHttpUpstream(server.upstream)
+  return new StreamableHttpUpstream(clientOptions(server.upstream, () => {}))
 }
 
 /** Pings ten times. */
