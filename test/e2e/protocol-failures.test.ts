@@ -89,6 +89,12 @@ function writable(response: ServerResponse): Promise<void> {
   })
 }
 
+/** Says something again and again, until nobody listens. */
+function again(response: ServerResponse, bytes: string): void {
+  const timer = setInterval(() => response.write(bytes), 100)
+  response.on('close', () => clearInterval(timer))
+}
+
 async function rssBytes(): Promise<number> {
   const status = await readFile(`/proc/${replica.pid}/status`, 'utf8')
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024
@@ -207,11 +213,6 @@ t.test(
 t.test(
   'what only shows that a connection lives does not hold off a time limit, at any stage',
   async (t) => {
-    /** Says something again and again; answers how to stop. */
-    const again = (response: ServerResponse, bytes: string): void => {
-      const timer = setInterval(() => response.write(bytes), 100)
-      response.on('close', () => clearInterval(timer))
-    }
     const pings = tool((_request, response) => {
       beginStream(response)
       again(response, ': ping\n\n')

@@ -210,11 +210,12 @@ export class WireSession {
   }
 
   /** Opens the standalone stream. */
-  get(headers: Readonly<Record<string, string>> = {}): Promise<WireStream> {
+  get(headers: Readonly<Record<string, string>> = {}, signal?: AbortSignal): Promise<WireStream> {
     const { 'content-type': _, ...own } = this.headers as Record<string, string> // a copy to take from
     return open(this.url, {
       method: 'GET',
       headers: { ...own, accept: 'text/event-stream', ...headers },
+      ...(signal === undefined ? {} : { signal }),
     })
   }
 

@@ -202,7 +202,17 @@ export class ForwardedPost implements AnswerListener {
       }
       this.#settleRewrites(false)
     }
-    return new RawSink(exchange, head, call, (error, resumable) => this.#cut(error, resumable))
+    const sink = new RawSink(
+      exchange,
+      head,
+      call,
+      (error, resumable) => {
+        if (sink.hasBegun) this.#cut(error, resumable)
+        else this.#failBeforeHead(error)
+      },
+      { waits: true },
+    )
+    return sink
   }
 
   /** The upstream's answer broke off after its head. A client that can resume must see the cut; any other must get an error, or it would wait. */
@@ -268,7 +278,7 @@ export class ForwardedPost implements AnswerListener {
     this.error(
       new AdapterError(
         'ADAPTER_UPSTREAM_TIMEOUT',
-        `the upstream server sent nothing that gets on for ${seconds} s; the request was cancelled`,
+        `the upstream server sent nothing for ${seconds} s that brings its answer on; the request was cancelled`,
       ),
     )
   }

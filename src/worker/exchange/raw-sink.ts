@@ -11,33 +11,47 @@ export class RawSink implements AnswerSink {
   readonly #exchange: Exchange
   readonly #onCut: (error: AdapterError, resumable: boolean) => void
   readonly #isStream: boolean
+  /** Until it is sent. */
+  #head: { readonly status: number; readonly headers: HeaderList } | undefined
   #resumable = false
   /** The last bytes of the chunk before: a field name may be cut in two. */
   #tail = '\n'
 
-  /** Sends the head at once. `onCut` ends the answer when the upstream's broke off; `resumable` says that the stream carried event ids. */
+  /**
+   * Sends the head at once; of an answer that is no event stream, with its first bytes where `waits`. `onCut` ends the answer when the upstream's broke off;
+   * `resumable` says that the stream carried event ids.
+   */
   constructor(
     exchange: Exchange,
     head: { status: number; headers: HeaderList },
     call: UpstreamCall,
     onCut: (error: AdapterError, resumable: boolean) => void,
+    { waits = false }: { readonly waits?: boolean } = {},
   ) {
     this.#exchange = exchange
     this.#onCut = onCut
     exchange.onDrain(() => call.resume())
     this.#pause = () => call.pause()
     this.#isStream = isEventStream(head.headers)
-    exchange.begin(head.status, head.headers)
+    this.#head = head
+    if (this.#isStream || !waits) this.#begin()
   }
 
   readonly #pause: () => void
 
+  /** Whether the client has seen anything of the answer. */
+  get hasBegun(): boolean {
+    return this.#head === undefined
+  }
+
   data(chunk: Uint8Array): void {
     if (this.#isStream && !this.#resumable) this.#lookForEventId(chunk)
+    this.#begin()
     if (!this.#exchange.write(chunk)) this.#pause()
   }
 
   end(): void {
+    this.#begin()
     this.#exchange.end()
   }
 
@@ -46,6 +60,12 @@ export class RawSink implements AnswerSink {
   }
 
   abandon(): void {}
+
+  #begin(): void {
+    if (this.#head === undefined) return
+    this.#exchange.begin(this.#head.status, this.#head.headers)
+    this.#head = undefined
+  }
 
   #lookForEventId(chunk: Uint8Array): void {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)

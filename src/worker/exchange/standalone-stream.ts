@@ -189,7 +189,11 @@ export class StandaloneStream implements StreamClient, NotificationSink {
   #openSink(status: number, headers: HeaderList, call: UpstreamCall): AnswerSink {
     const { exchange, session, maxEventBytes, orphanRewrite, strayRewrite } = this.#options
     // A stream that breaks off is closed: clients open another, with Last-Event-ID when they have one.
-    const onCut = (): void => this.close()
+    const onCut = (): void => {
+      // The upstream's has told so, or this one found out by itself.
+      if (this.#over) exchange.end()
+      else this.close()
+    }
     const mayHoldAnswers = this.plan.resumes || session.hasSuspended
     const orphan = this.plan.resumes ? orphanRewrite : strayRewrite
     if (!this.#isOpen || (!session.hasSuspended && orphan === undefined))
