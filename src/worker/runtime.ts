@@ -26,7 +26,7 @@ import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
-import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
+import { openUpstream } from './upstream/open-upstream.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
 /** What a runtime is built from. */
@@ -95,10 +95,10 @@ export class WorkerRuntime {
     if (requestsPerMinute !== null)
       this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
     const upstreams = new Map(
-      config.servers.map((server) => [
-        server.id,
-        { server, upstream: new StreamableHttpUpstream(server.upstream) },
-      ]),
+      config.servers.map((server) => {
+        const upstream = openUpstream(server, config.core.maxResponseMessageBytes, log)
+        return [server.id, { server, upstream }]
+      }),
     )
     this.#handshake = new Handshake({
       registry: this.#registry,

@@ -37,7 +37,8 @@ export class SseTransport implements MessageTransport {
   constructor(options: SseTransportOptions) {
     const { upstream } = options
     this.#options = options
-    this.#url = new URL(upstream.url)
+    // Checked with the configuration.
+    this.#url = new URL(upstream.url ?? '')
     this.#staticHeaders = Object.entries(upstream.staticHeaders).flat()
     const client = {
       url: this.#url,

@@ -1,0 +1,30 @@
+/** Picks what talks to a server's upstream, by its transport. */
+import type { ServerConfig } from '../../shared/config/config.ts'
+import type { Log } from '../../shared/log.ts'
+import { BoundUpstream } from './bound/bound-upstream.ts'
+import { SseTransport } from './bound/sse-transport.ts'
+import { StdioTransport } from './bound/stdio-transport.ts'
+import { StreamableHttpUpstream } from './streamable-http.ts'
+import type { Upstream } from './upstream.ts'
+
+/** Longest time from asking for an event stream to the answer to `initialize`, in milliseconds. */
+const SSE_INITIALIZE_TIMEOUT_MS = 60_000
+
+/** The upstream of a server; `maxEventBytes` bounds an event of a connection. Connects, or starts a process, when it is first called. */
+export function openUpstream(server: ServerConfig, maxEventBytes: number, log: Log): Upstream {
+  const { transport, startTimeoutSeconds } = server.upstream
+  switch (transport) {
+    case 'stdio':
+      return new BoundUpstream({
+        transport: new StdioTransport(server, log),
+        initializeTimeoutMs: startTimeoutSeconds * 1_000,
+      })
+    case 'sse':
+      return new BoundUpstream({
+        transport: new SseTransport({ upstream: server.upstream, maxEventBytes }),
+        initializeTimeoutMs: SSE_INITIALIZE_TIMEOUT_MS,
+      })
+    case 'streamable_http':
+      return new StreamableHttpUpstream(server.upstream)
+  }
+}
