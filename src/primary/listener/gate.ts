@@ -92,7 +92,9 @@ export class Gate {
     if (verdict.kind === 'refused')
       return { kind: 'refused', refusal: this.#tokenRefusal(verdict, serverIndex, headers.host) }
     const further =
-      route.kind === 'mcp' ? this.#protocolRefusal(method, headers) : bodyRefusal(method, headers)
+      route.kind === 'mcp'
+        ? this.#protocolRefusal(method, headers)
+        : bodyRefusalAt(route, method, headers)
     return admitted({ kind: 'admitted', principal: verdict.principal }, further)
   }
 
@@ -185,9 +187,10 @@ export class Gate {
   }
 }
 
-/** A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
+/** Metrics say who is served here and how much. A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
 function needsToken(route: Route, { query }: Place): boolean {
-  return route.kind === 'mcp' || (route.kind === 'artifact' && !query.includes('mcp_artifact_sig='))
+  if (route.kind === 'mcp' || route.kind === 'metrics') return true
+  return route.kind === 'artifact' && !query.includes('mcp_artifact_sig=')
 }
 
 function admitted(admission: Settled, refusal: Refusal | undefined): Settled {
@@ -196,7 +199,8 @@ function admitted(admission: Settled, refusal: Refusal | undefined): Settled {
 
 /** Only uploads have a body outside MCP. */
 function bodyRefusalAt(route: Route, method: string, headers: ReadHeaders): Refusal | undefined {
-  if (route.kind === 'metadata' && method !== 'GET' && method !== 'HEAD') {
+  const isRead = route.kind === 'metadata' || route.kind === 'metrics'
+  if (isRead && method !== 'GET' && method !== 'HEAD') {
     return refuseWith('ADAPTER_METHOD_NOT_ALLOWED', `${printable(method)} is not a method here`, [
       'allow',
       'GET, HEAD',

@@ -15,7 +15,24 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },
   { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
-  { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'telemetry.emit_logs', onlyFor: [true] },
+  { path: 'telemetry.logs_endpoint', unless: { path: 'telemetry.emit_logs', is: [false] } },
+  {
+    path: 'telemetry.log_batch_max_queue_size',
+    unless: { path: 'telemetry.emit_logs', is: [false] },
+  },
+  {
+    path: 'telemetry.log_batch_max_export_batch_size',
+    unless: { path: 'telemetry.emit_logs', is: [false] },
+  },
+  {
+    path: 'telemetry.log_batch_schedule_delay_millis',
+    unless: { path: 'telemetry.emit_logs', is: [false] },
+  },
+  {
+    path: 'telemetry.log_batch_export_timeout_millis',
+    unless: { path: 'telemetry.emit_logs', is: [false] },
+  },
   { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
   {
     path: 'servers[].upstream_ping.*',

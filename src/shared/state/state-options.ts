@@ -31,7 +31,11 @@ export interface RedisStateOptions {
 export type StateOptions = LocalStoreOptions | RedisStateOptions
 
 /** What the state thread is started with. */
-export type StateThreadOptions = StateOptions & { readonly replicaId: string }
+export type StateThreadOptions = StateOptions & {
+  readonly replicaId: string
+  /** How often the thread says what it counted, in milliseconds; null: never. */
+  readonly reportIntervalMs?: number | null
+}
 
 /** The store that a configuration asks for. Throws `ConfigError` when a file that the configuration names can't be read. */
 export function stateOptions(config: Config): StateOptions {

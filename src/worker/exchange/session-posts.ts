@@ -3,6 +3,7 @@ import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
+import type { CallMetrics } from '../metrics/call-metrics.ts'
 import { CallPlaces } from '../session/call-places.ts'
 import type { Handshake } from '../session/handshake.ts'
 import { unknownSession } from '../session/registry.ts'
@@ -31,6 +32,7 @@ interface SessionPostsOptions {
   readonly upstream: Upstream
   readonly handshake: Handshake
   readonly streams: StreamHolder
+  readonly calls: CallMetrics
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -192,6 +194,7 @@ export class SessionPosts {
     const received = exchange.request.headers
     // What will be rewritten must be readable.
     const extra = rewrites.size > 0 ? ['accept-encoding', 'identity'] : []
+    const counted = this.#options.calls.begin(requests)
     let sentTo = session.record.upstreamSessionId
     new ForwardedPost({
       exchange,
@@ -221,8 +224,9 @@ export class SessionPosts {
         }
       },
       suspend: (key, rewrite) => session.suspend(key, rewrite),
-      done: () => {
+      done: (outcome) => {
         done()
+        counted?.(outcome)
         // The first that passes is `notifications/initialized`: before it, the upstream need not serve a stream.
         if (server.upstream.holdStream) streams.hold(session.record, received)
       },
