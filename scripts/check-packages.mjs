@@ -47,6 +47,10 @@ const INSTALL_SCRIPTS = new Map([
     'node-gyp-build: looks for the prebuilt binary in the package itself, and would compile from its own sources',
   ],
   [
+    'protobufjs',
+    'node scripts/postinstall: warns when the manifest above it asks for a version in a way that its author thinks unsafe, and does nothing else',
+  ],
+  [
     'utf-8-validate',
     'node-gyp-build: looks for the prebuilt binary in the package itself, and would compile from its own sources',
   ],

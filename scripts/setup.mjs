@@ -5,12 +5,17 @@ import { spawnSync } from 'node:child_process'
 import {
   accessSync,
   constants,
+  copyFileSync,
   existsSync,
+  mkdirSync,
+  mkdtempSync,
   readFileSync,
   readdirSync,
+  renameSync,
   rmSync,
   statSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { delimiter, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -59,11 +64,16 @@ export function ensureTapPlugins() {
   run(packageProgram('tap'), ['build'], { failed: 'tap build failed', quiet: true })
 }
 
+/** Where programs are that were taken out of packages. */
+const OWN_PROGRAMS = '.programs'
+
 /** The programs that scripts and tests need, with their Debian packages. Installing those with a service may start it: see `stopService`. */
 const PROGRAMS = {
   chromium: { debianPackage: 'chromium' },
   'redis-server': { debianPackage: 'redis-server', service: 'redis-server' },
   'redis-cli': { debianPackage: 'redis-tools' },
+  // One static program of a package that would bring two services and thirty packages: it is taken out, not installed.
+  promtool: { debianPackage: 'prometheus', taken: 'usr/bin/promtool' },
   haproxy: { debianPackage: 'haproxy', service: 'haproxy' },
 }
 
@@ -73,7 +83,10 @@ const PROGRAMS = {
  */
 export function ensurePrograms(...names) {
   const missing = names.filter((name) => findProgram(name) === undefined)
-  if (missing.length > 0) install(missing)
+  const toTake = missing.filter((name) => PROGRAMS[name].taken !== undefined)
+  const toInstall = missing.filter((name) => !toTake.includes(name))
+  if (toInstall.length > 0) install(toInstall)
+  for (const name of toTake) takeOut(name)
   return names.map((name) => {
     const found = findProgram(name)
     if (found !== undefined) return found
@@ -99,6 +112,29 @@ function install(names) {
   run('apt-get', ['update'], { env, failed, quiet: true })
   run('apt-get', ['install', '-y', ...packages], { env, failed, quiet: true })
   for (const name of names) stopService(PROGRAMS[name].service)
+}
+
+/** Puts one program of a Debian package into `.programs/`, without installing the package: that needs no right but to read the lists of packages. */
+function takeOut(name) {
+  const { debianPackage, taken } = PROGRAMS[name]
+  if (findProgram('apt-get') === undefined || findProgram('dpkg-deb') === undefined)
+    throw new SetupError(`Needed and not on the PATH: ${name}. Please install ${debianPackage}.`)
+  say(`Taking ${name} out of the Debian package ${debianPackage}: apt-get download ${debianPackage}`)
+  const folder = mkdtempSync(join(tmpdir(), 'adapter-program-'))
+  const failed = `Could not get ${name}; please put it on the PATH (Debian package ${debianPackage})`
+  try {
+    if (process.getuid?.() === 0) run('apt-get', ['update'], { failed, quiet: true })
+    run('apt-get', ['download', debianPackage], { cwd: folder, failed, quiet: true })
+    const [archive] = readdirSync(folder)
+    run('dpkg-deb', ['-x', archive, 'content'], { cwd: folder, failed, quiet: true })
+    mkdirSync(join(projectRoot, OWN_PROGRAMS), { recursive: true })
+    // Under another name first: whoever runs beside this must not find half of it.
+    const place = join(projectRoot, OWN_PROGRAMS, name)
+    copyFileSync(join(folder, 'content', taken), `${place}.${process.pid}`)
+    renameSync(`${place}.${process.pid}`, place)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 /** Ends the service that Debian starts with an installation where it may: ours are private, on ports of their own, and end with who started them. */
@@ -202,7 +238,12 @@ function modifiedAt(path) {
 
 function findProgram(name) {
   // Debian keeps servers where the PATH of ordinary users does not look.
-  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin']
+  const folders = [
+    ...(process.env.PATH ?? '').split(delimiter),
+    '/usr/sbin',
+    '/usr/local/sbin',
+    join(projectRoot, OWN_PROGRAMS),
+  ]
   for (const folder of folders) {
     const path = join(folder, name)
     try {
@@ -215,9 +256,9 @@ function findProgram(name) {
   return undefined
 }
 
-function run(command, args, { env = process.env, failed, quiet = false }) {
+function run(command, args, { cwd = projectRoot, env = process.env, failed, quiet = false }) {
   const { status, error, stdout, stderr } = spawnSync(command, args, {
-    cwd: projectRoot,
+    cwd,
     env,
     encoding: 'utf8',
     stdio: quiet ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit'],

@@ -15,7 +15,7 @@ import {
 
 await runMain(() => {
   ensureDependencies()
-  ensurePrograms('chromium', 'redis-server', 'redis-cli', 'haproxy')
+  ensurePrograms('chromium', 'redis-server', 'redis-cli', 'haproxy', 'promtool')
   ensureTapPlugins()
   ensureTestBuild()
   // The newcomer's test starts what `npm start` starts; compiled here, it is not compiled on that test's time.

@@ -9,6 +9,7 @@ import type { Log } from '../shared/log.ts'
 import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { checkClientTls } from '../shared/upstream-tls.ts'
+import type { Recorder } from '../shared/telemetry/recorder.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { advertisedUrl, hopListenAddress, isOpenToOthers, needsHop } from './hop-address.ts'
@@ -17,9 +18,12 @@ import { loadNative } from './listener/native.ts'
 import { JointListener } from './listener/joint-listener.ts'
 import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
+import { packageVersion } from './package-version.ts'
 import { Shutdown } from './shutdown.ts'
 import { hopKeys, signingKeys } from './signing-keys.ts'
+import { StoreTransitions } from './store-transitions.ts'
 import { Supervisor } from './supervisor.ts'
+import { Telemetry } from './telemetry.ts'
 import { UpstreamHealth } from './upstream-health.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
@@ -69,6 +73,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
   const signingSecrets = await signingKeys(config)
   const hopSecrets = needsHop(config, workers) ? await hopKeys(config) : []
   redactor.learn({ values: [...signingSecrets, ...hopSecrets] })
+  const transitions = new StoreTransitions(config)
   const loss = new AbortController()
   const storeLost = new Promise<void>((resolve) => {
     loss.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -81,7 +86,9 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     hopSecrets,
     fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
-    onReport: ({ isAvailable }) => {
+    onReport: (report) => {
+      const { isAvailable } = report
+      transitions.note(report)
       if (!isAvailable && config.statePersistence.unavailablePolicy === 'exit') loss.abort()
     },
   })
@@ -93,6 +100,15 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       // Stopped last, and announced first: others must not miss its file while they know of this replica.
       parts.add('root probe', () => rootProbe.stop())
       await rootProbe.announce()
+    }
+    const { replicaId } = supervisor
+    // Stopped after those that count.
+    const telemetry = await Telemetry.start({ config, replicaId, version: packageVersion(), log })
+    if (telemetry !== undefined) {
+      parts.add('telemetry', () => telemetry.stop())
+      supervisor.countInto(telemetry)
+      transitions.countInto(telemetry.recorder)
+      countWiring(telemetry.recorder, config, supervisor, native.build)
     }
     let hop: HopListener | undefined
     let hopUrl: string | null = null
@@ -121,6 +137,8 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     parts.add('workers', () => supervisor.stopWorkers(graceMs))
     await supervisor.start(hopUrl)
     if (loss.signal.aborted) throw new StoreLostError()
+    const wiring = { server_id: 'global', result: 'ready' } as const
+    telemetry?.recorder.add('adapter_adapter_wiring_runs_total', wiring)
     rootProbe?.start()
     const health = new Health({
       config,
@@ -133,6 +151,8 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     })
     const listener = new Listener(native, config, tls, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
+      recorder: telemetry?.recorder,
+      ...(telemetry === undefined ? {} : { metrics: () => telemetry.scrape() }),
       health: (probe, isTrusted) => health.answer(probe, isTrusted),
       keysFailed: (error) =>
         log.warn(
@@ -157,7 +177,10 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       port,
       workers,
       build: native.build,
-      stop: () => stop.run(),
+      stop: () => {
+        telemetry?.stopRequested()
+        return stop.run()
+      },
       hurry: () => stop.hurry(),
       storeLost,
     }
@@ -165,6 +188,22 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     await parts.stop(onStopError)
     throw error
   }
+}
+
+/** What is known of the replica as a whole. */
+function countWiring(
+  recorder: Recorder,
+  { servers }: Config,
+  supervisor: Supervisor,
+  listener: string,
+): void {
+  const build = { version: packageVersion(), node: process.version, listener }
+  recorder.set('adapter_build_info', build, 1)
+  recorder.beforeReport(() => {
+    // Every worker serves every server.
+    const notReady = supervisor.isComplete ? 0 : servers.length
+    recorder.set('adapter_adapter_wiring_not_ready_servers', { server_id: 'global' }, notReady)
+  })
 }
 
 /** Only replicas that share a store can have roots that differ. */

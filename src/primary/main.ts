@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** Process entry: arguments, configuration, signals and exit codes (0 fine, 2 bad configuration, 64 bad usage, 69 shared state lost, 1 failed start). */
-import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
 import { resolveConfigPath } from '../shared/config/config-path.ts'
@@ -19,6 +18,7 @@ import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
 import { readTls } from './listener/tls.ts'
+import { packageVersion } from './package-version.ts'
 
 const USAGE = `remote-mcp-adapter: an MCP gateway that moves files between clients and remote MCP servers
 
@@ -245,18 +245,4 @@ function listen(listener: (signal: NodeJS.Signals) => void): void {
 
 function unlisten(listener: (signal: NodeJS.Signals) => void): void {
   for (const name of STOP_SIGNALS) process.off(name, listener)
-}
-
-function packageVersion(): string {
-  // dist/primary/main.js and build/src/primary/main.js are at different depths.
-  for (const up of ['../../package.json', '../../../package.json']) {
-    try {
-      const manifest: unknown = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8'))
-      if (typeof manifest === 'object' && manifest !== null && 'version' in manifest)
-        return String(manifest.version)
-    } catch {
-      // the next depth
-    }
-  }
-  return 'unknown'
 }

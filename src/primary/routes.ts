@@ -12,6 +12,8 @@ export type Route =
   | { readonly kind: 'health'; readonly probe: 'livez' | 'readyz' | 'healthz' }
   /** Metadata of RFC 9728; `serverIndex` is `ALL_SERVERS` for that of all servers. */
   | { readonly kind: 'metadata'; readonly serverIndex: number }
+  /** What Prometheus reads. */
+  | { readonly kind: 'metrics' }
   | { readonly kind: 'none' }
 
 const NONE: Route = { kind: 'none' }
@@ -22,11 +24,14 @@ export class RouteTable {
   readonly #serverIndexById = new Map<string, number>()
   readonly #uploadPrefix: string
 
-  constructor(config: Pick<Config, 'core' | 'servers'>) {
+  constructor(config: Pick<Config, 'core' | 'servers' | 'telemetry'>) {
     this.#uploadPrefix = `${config.core.uploadPath}/`
     this.#fixed.set('/livez', { kind: 'health', probe: 'livez' })
     this.#fixed.set('/readyz', { kind: 'health', probe: 'readyz' })
     this.#fixed.set('/healthz', { kind: 'health', probe: 'healthz' })
+    const { prometheus } = config.telemetry
+    if (prometheus.enabled && prometheus.port === null)
+      this.#fixed.set(prometheus.path, { kind: 'metrics' })
     const { auth, legacySse } = config.core
     const hasMetadata = auth.enabled && auth.jwt.issuer !== null
     if (hasMetadata) this.#fixed.set(METADATA_PATH, { kind: 'metadata', serverIndex: ALL_SERVERS })

@@ -2,6 +2,7 @@
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 
+import { createTallyMemory, FrameTally } from '../shared/frames/frame-tally.ts'
 import type { Config } from '../shared/config/config.ts'
 import { mintReplicaId, ownerOf } from '../shared/ids.ts'
 import type { Log } from '../shared/log.ts'
@@ -10,6 +11,10 @@ import type { SharedStateReport } from '../shared/state/redis/shared-state.ts'
 import type { StateOptions, StateThreadOptions } from '../shared/state/state-options.ts'
 import type { StateThreadEvent } from '../shared/state/state-thread.ts'
 import { UpstreamVitals } from '../shared/upstream-vitals.ts'
+import type { MetricsDelta } from '../shared/telemetry/delta.ts'
+import type { Recorder } from '../shared/telemetry/recorder.ts'
+import type { CountedMessage } from '../shared/telemetry/telemetry-messages.ts'
+import { reportIntervalMs } from '../shared/telemetry/telemetry-options.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import { WorkerHandle } from './dispatch/worker-handle.ts'
 
@@ -21,6 +26,15 @@ const RESTART_DELAYS_MS = [50, 200, 1_000, 5_000]
 
 /** A thread that has been up this long starts over with the shortest delay, in milliseconds. */
 const STABLE_AFTER_MS = 30_000
+
+/** Where what threads count goes. */
+export interface CountingPorts {
+  /** Of the primary. */
+  readonly recorder: Recorder
+  counted(source: string, delta: MetricsDelta): void
+  /** The thread of that name has ended. */
+  gone(source: string): void
+}
 
 /** What a supervisor is given. */
 export interface SupervisorOptions {
@@ -40,6 +54,7 @@ export interface SupervisorOptions {
 
 interface Slot {
   handle: WorkerHandle | undefined
+  tally: FrameTally | undefined
   thread: Worker | undefined
   failures: number
 }
@@ -59,6 +74,7 @@ export class Supervisor {
   #store: RemoteStore | undefined
   #report: SharedStateReport | undefined
   #stateFailures = 0
+  #counting: CountingPorts | undefined
   #draining = false
   #stopping = false
   #nextWorker = 0
@@ -70,6 +86,7 @@ export class Supervisor {
     this.vitals = new UpstreamVitals({ servers: config.servers.length, workers })
     this.#slots = Array.from({ length: options.workers }, () => ({
       handle: undefined,
+      tally: undefined,
       thread: undefined,
       failures: 0,
     }))
@@ -90,6 +107,21 @@ export class Supervisor {
     workers.catch(() => undefined)
     await state
     await workers
+  }
+
+  /** Has threads that are started from here on count what they do. */
+  countInto(counting: CountingPorts): void {
+    this.#counting = counting
+    const { recorder } = counting
+    recorder.beforeReport(() => {
+      recorder.set('adapter_workers_ready', {}, this.readyWorkers)
+      for (const [index, { tally }] of this.#slots.entries()) {
+        for (const direction of ['to_worker', 'to_primary'] as const) {
+          const labels = { worker: String(index), direction }
+          recorder.set('adapter_hop_queue_depth', labels, tally?.waiting(direction) ?? 0)
+        }
+      }
+    })
   }
 
   /** The primary's own connection to the store, for health. */
@@ -176,6 +208,8 @@ export class Supervisor {
       ...options,
       replicaId: this.replicaId,
       hopUrl: this.#hopUrl,
+      reportIntervalMs:
+        this.#counting === undefined ? null : reportIntervalMs(this.#options.config),
     }
     const thread = new Worker(this.#options.threads?.state ?? STATE_THREAD, { workerData })
     this.#stateThread = thread
@@ -201,6 +235,9 @@ export class Supervisor {
           case 'report':
             this.#report = event.report
             this.#options.onReport?.(event.report)
+            return
+          case 'counted':
+            this.#counting?.counted('state', event.delta)
         }
       })
       thread.once('error', reject)
@@ -215,7 +252,9 @@ export class Supervisor {
   #stateExited(startedAtMs: number): void {
     this.#state = undefined
     this.#report = undefined
+    this.#counting?.gone('state')
     if (this.#stopping) return
+    this.#counting?.recorder.add('adapter_thread_restarts_total', { thread: 'state' })
     this.#stateFailures = Date.now() - startedAtMs > STABLE_AFTER_MS ? 0 : this.#stateFailures + 1
     this.#later(this.#stateFailures, async () => {
       await this.#startState({ ...this.#options.state, refreshOnStartup: false })
@@ -239,6 +278,7 @@ export class Supervisor {
     const slot = this.#slots[index]
     if (slot === undefined) throw new RangeError(`no worker ${index}`)
     const frames = new MessageChannel()
+    const tallyMemory = this.#counting === undefined ? undefined : createTallyMemory()
     const storePort = this.#connectStore()
     const { config, signingSecrets, hopSecrets = [], fallbackBaseUrl, workers, log } = this.#options
     const workerData: WorkerOptions = {
@@ -255,6 +295,7 @@ export class Supervisor {
       fallbackBaseUrl,
       maintains: index === 0,
       firstStart,
+      tallyMemory,
     }
     const thread = new Worker(this.#options.threads?.worker ?? WORKER_THREAD, {
       workerData,
@@ -263,15 +304,22 @@ export class Supervisor {
       trackUnmanagedFds: false,
     })
     slot.thread = thread
+    slot.tally = tallyMemory && new FrameTally(tallyMemory, 'to_worker')
+    const source = `worker-${index}`
+    thread.on('message', ({ delta }: CountedMessage) => this.#counting?.counted(source, delta))
     const startedAtMs = Date.now()
     return new Promise<void>((resolve, reject) => {
-      const handle = new WorkerHandle(frames.port1, {
-        ready: () => {
-          if (this.#draining) handle.send(['control.drain'])
-          resolve()
+      const handle = new WorkerHandle(
+        frames.port1,
+        {
+          ready: () => {
+            if (this.#draining) handle.send(['control.drain'])
+            resolve()
+          },
+          failed: (message) => reject(new Error(message)),
         },
-        failed: (message) => reject(new Error(message)),
-      })
+        slot.tally,
+      )
       slot.handle = handle
       thread.once('error', (error) => {
         log.error({ err: error, worker: index }, 'worker failed')
@@ -282,6 +330,8 @@ export class Supervisor {
         if (slot.thread === thread) {
           slot.handle = undefined
           slot.thread = undefined
+          slot.tally = undefined
+          this.#counting?.gone(source)
         }
         handle.lose(this.#stopping ? 'stopping' : 'worker_lost')
         reject(new Error(`worker ${index} ended while it was starting`))
@@ -294,6 +344,9 @@ export class Supervisor {
     const slot = this.#slots[index]
     if (slot === undefined) return
     slot.failures = Date.now() - startedAtMs > STABLE_AFTER_MS ? 0 : slot.failures + 1
+    const { recorder } = this.#counting ?? {}
+    recorder?.add('adapter_thread_restarts_total', { thread: 'worker' })
+    recorder?.add('adapter_adapter_wiring_runs_total', { server_id: 'global', result: 'retry' })
     this.#options.log.warn(
       { worker: index, failures: slot.failures },
       'worker ended; starting it again',

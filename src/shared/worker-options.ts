@@ -2,6 +2,7 @@
 import type { MessagePort } from 'node:worker_threads'
 
 import type { Config } from './config/config.ts'
+import type { TallyMemory } from './frames/frame-tally.ts'
 
 /** Crosses by structured clone; the ports are transferred. */
 export interface WorkerOptions {
@@ -29,4 +30,6 @@ export interface WorkerOptions {
   readonly maintains: boolean
   /** Whether this is the replica's start, not a restart of one worker: only then is state of dead processes cleared up. */
   readonly firstStart: boolean
+  /** Where frames are counted; undefined while nobody wants to know. */
+  readonly tallyMemory: TallyMemory | undefined
 }

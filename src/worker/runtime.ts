@@ -9,10 +9,12 @@ import type { Log } from '../shared/log.ts'
 import { SessionOwners } from '../shared/principals.ts'
 import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
+import type { Recorder } from '../shared/telemetry/recorder.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
 import { sessionRootUri } from './adapters/session-root.ts'
 import { SandboxPool } from './code-mode/sandbox-pool.ts'
+import type { RequestHead } from './exchange/exchange.ts'
 import { toAdapterError } from './exchange/adapter-error.ts'
 import { fail } from './exchange/failure.ts'
 import { FrameExchange } from './exchange/frame-exchange.ts'
@@ -24,6 +26,8 @@ import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { WorkerHop } from './hop/worker-hop.ts'
+import { FileMetrics } from './metrics/file-metrics.ts'
+import { countRefusals, countRun } from './metrics/worker-metrics.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
@@ -40,6 +44,7 @@ export interface RuntimeParts {
   readonly options: WorkerOptions
   readonly store: RemoteStore
   readonly channel: WorkerChannel
+  readonly recorder: Recorder
   readonly log: Log
 }
 
@@ -71,6 +76,8 @@ export class WorkerRuntime {
   readonly #guard: UpstreamGuard
   /** Undefined without a limit. */
   readonly #allowance: RequestAllowance | undefined
+  /** Undefined where nobody counts. */
+  readonly #onRefusal: ((request: RequestHead, error: AdapterError) => void) | undefined
   #isStopping = false
   #settleStopped: (outcome: Promise<void>) => void = () => {}
   #whenIdle: (() => void) | undefined
@@ -80,8 +87,9 @@ export class WorkerRuntime {
     this.stopped = new Promise((resolve) => {
       this.#settleStopped = resolve
     })
-    const { options, store, log } = parts
+    const { options, store, recorder, log } = parts
     const { config } = options
+    const fileMetrics = new FileMetrics(recorder, config)
     const owners = new SessionOwners(config.core.auth)
     this.#services = {
       config,
@@ -93,6 +101,7 @@ export class WorkerRuntime {
       }),
       signer: new UrlSigner({ secrets: options.signingSecrets }),
       digests: openDigestPool(),
+      onUploadUrl: (serverId) => fileMetrics.issued(serverId),
     }
     this.#registry = new SessionRegistry(store, {
       idleTtlMs: milliseconds(config.sessions.idleTtlSeconds),
@@ -139,6 +148,10 @@ export class WorkerRuntime {
       upstreamOf: (serverId) => upstreams.get(serverId),
       maxEventBytes: config.core.maxResponseMessageBytes,
       roots,
+      onTakenOver: (serverId, seconds) => {
+        const labels = { server_id: serverId }
+        recorder.observe('adapter_stream_takeover_duration_seconds', labels, seconds)
+      },
       log,
     })
     store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
@@ -155,6 +168,7 @@ export class WorkerRuntime {
         streams: this.#streams,
         listings,
         roots,
+        recorder,
         sandboxes: this.#sandboxes,
         log,
         fallbackBaseUrl: options.fallbackBaseUrl,
@@ -174,7 +188,9 @@ export class WorkerRuntime {
     })
     this.#uploads = new UploadEndpoint({
       ...this.#services,
+      onCredential: (credential) => fileMetrics.validated(credential),
       onOutcome: (outcome) => {
+        fileMetrics.uploaded(outcome)
         if (outcome.ok)
           log.debug({ server: outcome.serverId, files: outcome.files.length }, 'files uploaded')
         else
@@ -187,8 +203,12 @@ export class WorkerRuntime {
     this.#downloads = new DownloadEndpoint({
       ...this.#services,
       owners,
-      onRefused: (server, error) =>
-        log.debug({ server, code: error.code, err: error.cause }, 'download refused'),
+      onOutcome: (outcome) => {
+        fileMetrics.downloaded(outcome)
+        const { serverId: server, error } = outcome
+        if (error !== undefined)
+          log.debug({ server, code: error.code, err: error.cause }, 'download refused')
+      },
     })
     this.#upkeep = new Upkeep({
       ...this.#services,
@@ -203,7 +223,16 @@ export class WorkerRuntime {
       endUpstream: async (records) => {
         await Promise.all(records.map((record) => this.#handshake.endUpstream(record, [])))
       },
+      onRun: (report) => countRun(recorder, report),
     })
+    if (recorder.isOn) {
+      this.#onRefusal = countRefusals(recorder, config)
+      recorder.beforeReport(() => {
+        recorder.set('adapter_leases_held', { kind: 'stream' }, this.#streams.size)
+        const terms = this.#upkeep.isMaintainer ? 1 : 0
+        recorder.set('adapter_leases_held', { kind: 'maintainer' }, terms)
+      })
+    }
   }
 
   /** Resolves when requests can be taken. On the replica's first start, one worker clears up after dead processes before. */
@@ -254,16 +283,19 @@ export class WorkerRuntime {
   #open(frame: Extract<ToWorkerFrame, readonly ['request.head', ...unknown[]]>): void {
     const [, id, route, serverIndex, method, target, headers, body, complete, principal] = frame
     const request = { route, serverIndex, method, target, headers, body, principal }
-    const exchange = new FrameExchange(id, request, complete, this.#parts.channel, () => {
+    const onClosed = (): void => {
       this.#exchanges.delete(id)
       if (this.#exchanges.size === 0) this.#whenIdle?.()
-    })
+    }
+    const { channel } = this.#parts
+    const exchange = new FrameExchange(id, request, complete, channel, onClosed, this.#onRefusal)
     this.#exchanges.set(id, exchange)
     if (this.#isStopping) {
       const error = new AdapterError(
         'ADAPTER_STOPPING',
         'this replica is stopping; repeat the request',
       )
+      exchange.noteRefusal?.(error)
       exchange.respond(
         error.status,
         ['content-type', 'application/json', ...DATA_HEADERS, 'retry-after', '1'],
@@ -285,6 +317,7 @@ export class WorkerRuntime {
         'ADAPTER_INTERNAL',
         'the adapter failed while it handled this request',
       )
+      exchange.noteRefusal?.(failure)
       exchange.respond(
         failure.status,
         ['content-type', 'application/json', ...DATA_HEADERS],

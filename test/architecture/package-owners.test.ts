@@ -5,7 +5,7 @@ import t from 'tap'
 
 import { readSources } from './sources.ts'
 
-/** Package to the files or folders (ending in a slash) that may import it. ARCHITECTURE.md has the same table. */
+/** Package (or all of a scope, ending in `/*`) to the files or folders (ending in a slash) that may import it. ARCHITECTURE.md has the same table. */
 const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'uWebSockets.js': ['primary/listener/native.ts'],
   'uwebsockets-glibc227': ['primary/listener/native.ts'],
@@ -21,8 +21,11 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   yaml: ['shared/config/'],
   re2js: ['shared/config/patterns.ts'],
   pino: ['shared/log.ts'],
+  '@opentelemetry/*': ['telemetry/'],
+  '@grpc/grpc-js': ['telemetry/otlp-exporter.ts'],
   'node:worker_threads': [
     'primary/supervisor.ts',
+    'primary/telemetry.ts',
     'primary/dispatch/',
     'worker/main.ts',
     'worker/files/',
@@ -30,6 +33,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
     'shared/frames/channel.ts',
     'shared/state/',
     'shared/worker-options.ts',
+    'telemetry/main.ts',
   ],
 }
 
@@ -37,9 +41,14 @@ const sources = readSources()
 const isOwnedBy = (owner: string, path: string): boolean =>
   owner.endsWith('/') ? path.startsWith(owner) : path === owner
 
+const entryOf = (name: string): string => {
+  const scope = `${name.split('/', 1)[0]}/*`
+  return OWNERS[scope] === undefined ? name : scope
+}
+
 t.test('a package is imported by its owner only', async (t) => {
   for (const { path, packages } of sources) {
-    for (const name of new Set(packages)) {
+    for (const name of new Set(packages.map(entryOf))) {
       if (name.startsWith('node:') && OWNERS[name] === undefined) continue
       t.ok(
         OWNERS[name]?.some((owner) => isOwnedBy(owner, path)),
@@ -53,7 +62,8 @@ t.test('every owner imports what it owns', async (t) => {
   for (const [name, owners] of Object.entries(OWNERS)) {
     for (const owner of owners) {
       const uses = sources.some(
-        ({ path, packages }) => isOwnedBy(owner, path) && packages.includes(name),
+        ({ path, packages }) =>
+          isOwnedBy(owner, path) && packages.some((one) => entryOf(one) === name),
       )
       t.ok(uses, `${owner} imports ${name}`)
     }

@@ -174,6 +174,7 @@ export const DEFAULTS = {
     emit_logs: false,
     service_name: 'remote-mcp-adapter',
     service_namespace: null,
+    prometheus: { enabled: false, path: '/metrics', port: null, host: null },
   },
   servers: [
     {

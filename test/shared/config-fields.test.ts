@@ -95,6 +95,7 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['telemetry.queue_batch_size', 1, Infinity, false],
   ['telemetry.periodic_flush_seconds', 1, Infinity, false],
   ['telemetry.shutdown_drain_timeout_seconds', 1, Infinity, false],
+  ['telemetry.prometheus.port', 0, 65535, true],
   ['telemetry.log_batch_max_queue_size', 1, Infinity, true],
   ['telemetry.log_batch_max_export_batch_size', 1, Infinity, true],
   ['telemetry.log_batch_schedule_delay_millis', 1, Infinity, true],

@@ -178,6 +178,15 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ['telemetry: {headers: {"a b": c}}', 'telemetry.headers.a b', /HTTP header name/],
     ['telemetry: {headers: {a: "b\\nc"}}', 'telemetry.headers.a', /HTTP header value/],
     ['telemetry: {headers: {a: 5}}', 'telemetry.headers.a', /must be text/],
+    ['telemetry: {endpoint: "a b"}', 'telemetry.endpoint', /host:port/],
+    ['telemetry: {transport: http, endpoint: "otel:4318"}', 'telemetry.endpoint', /http:\/\//],
+    ['telemetry: {prometheus: {host: 0.0.0.0}}', 'telemetry.prometheus.host', /port, which is not/],
+    ['telemetry: {prometheus: {port: 8932}}', 'telemetry.prometheus.port', /core\.port/],
+    [
+      'telemetry: {prometheus: {enabled: true, path: /mcp/files}}',
+      'telemetry.prometheus.path',
+      /collides with servers/,
+    ],
   ]
   for (const [yaml, path, message] of cases)
     t.match(problems(`${yaml}\n${SERVERS}`), [{ path, message }], yaml)

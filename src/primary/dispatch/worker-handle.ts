@@ -3,6 +3,7 @@ import { close } from 'node:fs'
 import type { MessagePort } from 'node:worker_threads'
 
 import { FrameChannel } from '../../shared/frames/channel.ts'
+import type { FrameTally } from '../../shared/frames/frame-tally.ts'
 import type { ToPrimaryFrame, ToWorkerFrame } from '../../shared/frames/frames.ts'
 
 /** The primary's end of one request. */
@@ -34,10 +35,13 @@ export class WorkerHandle {
   #wasReady = false
   #state: 'starting' | 'ready' | 'lost' = 'starting'
 
-  constructor(port: MessagePort, events: WorkerEvents) {
+  /** `tally` counts frames, where somebody wants to know. */
+  constructor(port: MessagePort, events: WorkerEvents, tally?: FrameTally) {
     this.#events = events
-    this.#channel = new FrameChannel<ToWorkerFrame, ToPrimaryFrame>(port, (frame) =>
-      this.#receive(frame),
+    this.#channel = new FrameChannel<ToWorkerFrame, ToPrimaryFrame>(
+      port,
+      (frame) => this.#receive(frame),
+      tally,
     )
   }
 

@@ -32,6 +32,9 @@ const SSE_COMMENT = ':\n\n'
 /** A worker hears that its bytes have arrived each time this many have. */
 const ACKNOWLEDGE_BYTES = 262_144
 
+/** Stands for the status of an answer that never began, because the client left. */
+export const CLIENT_GONE = 499
+
 type Phase = 'awaiting' | 'streaming' | 'file' | 'done'
 
 /** See the file comment. Owns the uWebSockets.js response until it is done; after that every call is ignored. */
@@ -40,10 +43,12 @@ export class ListenerExchange implements PendingRequest {
   readonly #worker: WorkerHandle
   readonly #request: AdmittedRequest
   readonly #drain: Drain
-  readonly #onDone: () => void
+  readonly #onDone: (status: number) => void
   readonly #id: number
   #phase: Phase = 'awaiting'
   #head: { status: number; headers: HeaderList } | undefined
+  /** Of the answer; as long as there is none, that its client left without one. */
+  #status = CLIENT_GONE
   #file: FileSender | undefined
   #lingering: LingeringAnswer | undefined
   #bodyEnded = false
@@ -52,13 +57,13 @@ export class ListenerExchange implements PendingRequest {
   #unacknowledged = 0
   readonly #writer: PacedWriter
 
-  /** `onDone` is called once, when the answer is complete or the connection is gone. */
+  /** `onDone` is called once, when the answer is complete or the connection is gone; `CLIENT_GONE` is the status of one that had not begun. */
   constructor(
     res: HttpResponse,
     worker: WorkerHandle,
     request: AdmittedRequest,
     drain: Drain,
-    onDone: () => void,
+    onDone: (status: number) => void,
   ) {
     this.#res = res
     this.#worker = worker
@@ -183,6 +188,7 @@ export class ListenerExchange implements PendingRequest {
       return true
     }
     this.#phase = 'streaming'
+    this.#status = status
     this.#head = { status, headers }
     if (body !== null) this.#write(body)
     else if (startsWithComment(headers)) this.#write(SSE_COMMENT)
@@ -193,25 +199,26 @@ export class ListenerExchange implements PendingRequest {
     const headers = this.#withAnswerHeaders(own)
     this.#intake?.release()
     this.#phase = 'done'
+    this.#status = status
     if (this.#bodyEnded || body.length === 0 || canDrain(this.#request.contentLength)) {
       const isSent = respond(this.#res, status, headers, body, {
         headOnly: this.#request.method === 'HEAD',
         ending: this.#ending(),
         onSent: () => this.#largeSent(),
       })
-      if (isSent) this.#onDone()
+      if (isSent) this.#onDone(status)
       else this.#largeIsOpen = true
       return
     }
     this.#lingering = new LingeringAnswer(this.#res, status, headers, body)
-    this.#onDone()
+    this.#onDone(status)
   }
 
   /** A large answer counts as in hand until it has left, or the client has. */
   #largeSent(): void {
     if (!this.#largeIsOpen) return
     this.#largeIsOpen = false
-    this.#onDone()
+    this.#onDone(this.#status)
   }
 
   #write(body: Uint8Array | string): void {
@@ -259,6 +266,7 @@ export class ListenerExchange implements PendingRequest {
     headOnly: boolean,
   ): boolean {
     this.#intake?.release()
+    this.#status = status
     if (headOnly || file.length === 0) {
       this.#finish()
       new FileSender(this.#res, { ...file, length: 0 }, () => {}).abort()
@@ -311,7 +319,7 @@ export class ListenerExchange implements PendingRequest {
     if (this.#phase === 'done') return
     this.#phase = 'done'
     this.#intake?.stop()
-    this.#onDone()
+    this.#onDone(this.#status)
   }
 }
 

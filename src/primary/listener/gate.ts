@@ -216,10 +216,11 @@ function methodRefusal(method: string, allowed: string): Refusal {
   )
 }
 
-/** A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
+/** Metrics say who is served here and how much. A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
 function needsToken(route: Route, { query }: Place): boolean {
   const isProtocol = route.kind === 'mcp' || route.kind === 'sse' || route.kind === 'messages'
-  return isProtocol || (route.kind === 'artifact' && !query.includes('mcp_artifact_sig='))
+  if (isProtocol || route.kind === 'metrics') return true
+  return route.kind === 'artifact' && !query.includes('mcp_artifact_sig=')
 }
 
 function admitted(admission: Settled, refusal: Refusal | undefined): Settled {
@@ -228,7 +229,8 @@ function admitted(admission: Settled, refusal: Refusal | undefined): Settled {
 
 /** Only uploads have a body outside MCP. */
 function bodyRefusalAt(route: Route, method: string, headers: ReadHeaders): Refusal | undefined {
-  if (route.kind === 'metadata' && method !== 'GET' && method !== 'HEAD') {
+  const isRead = route.kind === 'metadata' || route.kind === 'metrics'
+  if (isRead && method !== 'GET' && method !== 'HEAD') {
     return refuseWith('ADAPTER_METHOD_NOT_ALLOWED', `${printable(method)} is not a method here`, [
       'allow',
       'GET, HEAD',

@@ -22,8 +22,8 @@ const SLOW_BYTES_PER_SECOND = 16_384
 export interface MessageReceiver {
   /** The bytes belong to the receiver, who takes the callbacks of the response over. */
   whole(body: Uint8Array | string): void
-  /** It was too large or too slow, and answered; or the client left. */
-  over(): void
+  /** It was too large or too slow, and answered with this error; or the client left. */
+  over(refusal?: AdapterError): void
 }
 
 /** See the file comment. */
@@ -36,6 +36,11 @@ export class MessageIntake {
   constructor(maxMessageBytes: number, clock: () => number = () => performance.now()) {
     this.#maxMessageBytes = maxMessageBytes
     this.#clock = clock
+  }
+
+  /** Bytes of bodies that are not handed on yet. */
+  get bufferedBytes(): number {
+    return this.#bufferedBytes
   }
 
   /** Whether a body of this announced length (-1 when it is not known) may be begun. */
@@ -55,11 +60,11 @@ export class MessageIntake {
     let startedAtMs: number | undefined
     let isOver = false
     let lingering: LingeringAnswer | undefined
-    const giveUp = (): void => {
+    const giveUp = (refusal?: AdapterError): void => {
       isOver = true
       parts.take()
       this.#bufferedBytes -= size
-      receiver.over()
+      receiver.over(refusal)
     }
     res.onAborted(() => {
       lingering?.abort()
@@ -74,7 +79,7 @@ export class MessageIntake {
       if (!isLast) startedAtMs ??= this.#clock()
       const refusal = this.#refusal(size) ?? this.#tooSlow(size, startedAtMs)
       if (refusal !== undefined) {
-        giveUp()
+        giveUp(refusal)
         const { status, headers: own, body } = errorAnswer(refusal, 'mcp')
         const headers = [...own, ...answerHeaders]
         if (isLast) respond(res, status, headers, body, { headOnly: false, ending: 'close' })

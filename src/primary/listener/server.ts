@@ -5,16 +5,19 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { Config } from '../../shared/config/config.ts'
 import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { Recorder } from '../../shared/telemetry/recorder.ts'
+import { EXPOSITION_TYPE } from '../../shared/telemetry/telemetry-messages.ts'
 import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
 import type { HeaderSelection, ReadHeaders } from '../admission/headers.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
 import { RouteTable } from '../routes.ts'
 import type { Route } from '../routes.ts'
-import { ListenerExchange } from './exchange.ts'
+import { CLIENT_GONE, ListenerExchange } from './exchange.ts'
 import type { AdmittedRequest } from './exchange.ts'
 import { Gate } from './gate.ts'
 import type { Settled } from './gate.ts'
+import { HttpMetrics } from './http-metrics.ts'
 import { HeldRequest } from './held-request.ts'
 import type { EarlyBody } from './held-request.ts'
 import { MessageIntake, tooManyMessages } from './message-intake.ts'
@@ -37,6 +40,10 @@ export interface ListenerPorts {
   workerFor(sessionId: string): WorkerHandle | undefined
   /** `isTrusted`: somebody asks who is known, and may see addresses and paths. */
   health(probe: Probe, isTrusted: boolean): Promise<{ status: number; body: string }>
+  /** Where requests are counted; undefined where they are not. */
+  readonly recorder?: Recorder | undefined
+  /** All metrics as text; undefined when they are not to be had now. */
+  readonly metrics?: () => Promise<string | undefined>
   /** The keys of a token issuer could not be read. */
   keysFailed(error: unknown): void
 }
@@ -55,6 +62,8 @@ interface Asked {
   readonly query: string
   /** Headers that go with any answer to it. */
   readonly answerHeaders: HeaderList
+  /** On the clock of `performance.now()`; 0 where requests are not counted. */
+  readonly startedAtMs: number
 }
 
 /** See the file comment. */
@@ -66,6 +75,7 @@ export class Listener {
   readonly #gate: Gate
   readonly #cors: CorsPolicy
   readonly #messages: MessageIntake
+  readonly #metrics: HttpMetrics | undefined
   readonly #mcpSelections: readonly HeaderSelection[]
   readonly #fileSelection: HeaderSelection
   readonly #drain = { isDraining: false }
@@ -88,6 +98,15 @@ export class Listener {
     this.#gate = new Gate(config, (error) => ports.keysFailed(error))
     this.#cors = new CorsPolicy(config.core.cors, tls === null ? [] : STRICT_TRANSPORT)
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
+    const { recorder } = ports
+    if (recorder !== undefined) {
+      this.#metrics = new HttpMetrics(config, recorder)
+      recorder.beforeReport(() => {
+        recorder.set('adapter_http_requests_in_flight', {}, this.#inFlight)
+        const kind = 'messages'
+        recorder.set('adapter_bytes_in_flight', { kind }, this.#messages.bufferedBytes)
+      })
+    }
     const credentialName = config.core.auth.headerName.toLowerCase()
     this.#mcpSelections = config.servers.map((server) =>
       mcpSelection(server.upstream.clientHeaders, credentialName),
@@ -155,6 +174,7 @@ export class Listener {
   }
 
   #handle(res: HttpResponse, req: HttpRequest): void {
+    const startedAtMs = this.#metrics === undefined ? 0 : performance.now()
     const path = req.getUrl()
     const route = this.#routes.match(path)
     const isProtocol = route.kind === 'mcp' || route.kind === 'sse' || route.kind === 'messages'
@@ -163,9 +183,12 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
-    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) return
+    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) {
+      this.#metrics?.ended(route, method, startedAtMs, 204)
+      return
+    }
     const answerHeaders = this.#cors.headersFor(headers.origin)
-    const asked = { route, headers, method, path, query, answerHeaders }
+    const asked = { route, headers, method, path, query, answerHeaders, startedAtMs }
     const admission = this.#gate.admit(route, method, { path, query }, headers)
     if (admission.kind === 'pending') this.#hold(res, asked, admission.outcome)
     else this.#settle(res, asked, admission)
@@ -201,6 +224,7 @@ export class Listener {
       this.#held--
       const early = held.release()
       if (early !== undefined) this.#settle(res, asked, admission, early)
+      else this.#ended(asked, CLIENT_GONE)
       this.#leave()
     })
   }
@@ -210,13 +234,18 @@ export class Listener {
     const { route, headers, method, path, query, answerHeaders } = asked
     if (admission.kind === 'refused') {
       const { refusal } = admission
-      const isOurs = route.kind !== 'none' && route.kind !== 'health' && route.kind !== 'metadata'
+      const isOurs =
+        route.kind !== 'none' &&
+        route.kind !== 'health' &&
+        route.kind !== 'metadata' &&
+        route.kind !== 'metrics'
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
       const toCome = headers.problem === undefined ? headers.contentLength : -1
       const contentLength = early?.isWhole === true && toCome > 0 ? 0 : toCome
       const further = [...(refusal.headers ?? []), ...answerHeaders]
       const request = { method, contentLength, headers: further }
       refuse(res, refusal.error, isOurs ? route.kind : 'other', request, this.#drain)
+      this.#rejected(asked, refusal.error)
       return
     }
     switch (route.kind) {
@@ -224,6 +253,9 @@ export class Listener {
         return
       case 'health':
         this.#answerHealth(res, route.probe, method === 'HEAD', asked)
+        return
+      case 'metrics':
+        this.#answerMetrics(res, asked)
         return
       case 'metadata': {
         res.onAborted(() => {})
@@ -239,6 +271,7 @@ export class Listener {
         const ending = this.#drain.isDraining ? 'close' : 'keep'
         const body = this.#gate.metadata(route.serverIndex, headers)
         respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
+        this.#ended(asked, 200)
         return
       }
       case 'mcp':
@@ -259,8 +292,7 @@ export class Listener {
             answerHeaders,
             principal: admission.principal,
           },
-          sessionId,
-          early,
+          { asked, sessionId, early },
         )
       }
     }
@@ -269,8 +301,11 @@ export class Listener {
   #forward(
     res: HttpResponse,
     request: AdmittedRequest,
-    sessionId: string,
-    early: EarlyBody | undefined,
+    {
+      asked,
+      sessionId,
+      early,
+    }: { readonly asked: Asked; readonly sessionId: string; readonly early: EarlyBody | undefined },
   ): void {
     const worker = this.#ports.workerFor(sessionId)
     if (worker === undefined) {
@@ -279,29 +314,50 @@ export class Listener {
         'the worker for this request is starting; repeat it shortly',
       )
       refuse(res, error, request.route, { ...request, headers: request.answerHeaders }, this.#drain)
+      this.#rejected(asked, error)
       return
     }
     const isMessage = request.route === 'mcp' || request.route === 'messages'
     if (isMessage && !this.#messages.hasRoomFor(request.contentLength)) {
       const notTaken = { ...request, headers: request.answerHeaders }
-      refuse(res, tooManyMessages(), request.route, notTaken, this.#drain)
+      const error = tooManyMessages()
+      refuse(res, error, request.route, notTaken, this.#drain)
+      this.#rejected(asked, error)
       return
     }
     this.#taken++
     this.#inFlight++
+    const done = (status: number): void => {
+      this.#ended(asked, status)
+      this.#leave()
+    }
     if (isMessage && request.method === 'POST') {
       const receiver: MessageReceiver = {
         whole: (body) =>
-          new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
-        over: this.#leave,
+          new ListenerExchange(res, worker, request, this.#drain, done).dispatchWhole(body),
+        over: (refusal) => {
+          if (refusal === undefined) this.#ended(asked, CLIENT_GONE)
+          else this.#rejected(asked, refusal)
+          this.#leave()
+        },
       }
       this.#messages.collect(res, request, receiver, early)
       return
     }
-    const exchange = new ListenerExchange(res, worker, request, this.#drain, this.#leave)
+    const exchange = new ListenerExchange(res, worker, request, this.#drain, done)
     if (request.route === 'upload' && (request.method === 'POST' || request.method === 'PUT'))
       exchange.dispatchStreaming()
     else exchange.dispatchWhole(null)
+  }
+
+  #ended({ route, method, startedAtMs }: Asked, status: number): void {
+    this.#metrics?.ended(route, method, startedAtMs, status)
+  }
+
+  #rejected(asked: Asked, error: AdapterError): void {
+    if (this.#metrics === undefined) return
+    this.#metrics.rejected(asked.route, error)
+    this.#ended(asked, error.status)
   }
 
   readonly #leave = (): void => {
@@ -331,12 +387,29 @@ export class Listener {
     }
   }
 
-  #answerHealth(
-    res: HttpResponse,
-    probe: Probe,
-    headOnly: boolean,
-    { headers, answerHeaders }: Pick<Asked, 'headers' | 'answerHeaders'>,
-  ): void {
+  #answerMetrics(res: HttpResponse, asked: Asked): void {
+    let gone = false
+    res.onAborted(() => {
+      gone = true
+    })
+    const scraped = this.#ports.metrics?.() ?? Promise.resolve(undefined)
+    void scraped.then((text) => {
+      const status = text === undefined ? 503 : 200
+      this.#ended(asked, gone ? CLIENT_GONE : status)
+      if (gone) return
+      const { method, answerHeaders } = asked
+      respond(
+        res,
+        status,
+        [...DATA_HEADERS, 'content-type', EXPOSITION_TYPE, ...answerHeaders],
+        text ?? '',
+        { headOnly: method === 'HEAD', ending: this.#drain.isDraining ? 'close' : 'keep' },
+      )
+    })
+  }
+
+  #answerHealth(res: HttpResponse, probe: Probe, headOnly: boolean, asked: Asked): void {
+    const { headers, answerHeaders } = asked
     let gone = false
     res.onAborted(() => {
       gone = true
@@ -344,6 +417,7 @@ export class Listener {
     const answer = async () =>
       this.#ports.health(probe, probe === 'healthz' && (await this.#isKnown(headers)))
     void answer().then(({ status, body }) => {
+      this.#ended(asked, gone ? CLIENT_GONE : status)
       if (!gone)
         respond(
           res,
@@ -371,6 +445,7 @@ function ownedId(route: Route, query: string, headers: ReadHeaders): string {
     case 'sse':
     case 'health':
     case 'metadata':
+    case 'metrics':
     case 'none':
       return ''
   }

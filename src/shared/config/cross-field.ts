@@ -2,6 +2,7 @@
 
 import type { ConfigDocument } from './schema/document.ts'
 import type { RuleViolation } from './rule-violation.ts'
+import { isHttpUrl } from './schema/fields.ts'
 import { checkUpstreams } from './upstream-rules.ts'
 
 /** Paths that the adapter answers itself; the upload path is another. */
@@ -26,6 +27,7 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
     ...checkUpstreams(document),
     ...checkPaths(document),
     ...checkAdapters(document),
+    ...checkTelemetry(document),
   ]
 }
 
@@ -205,16 +207,53 @@ function* checkServerIds({ servers }: ConfigDocument): Generator<RuleViolation> 
   }
 }
 
-function* checkPaths({ core, servers }: ConfigDocument): Generator<RuleViolation> {
+function* checkTelemetry({ telemetry, core }: ConfigDocument): Generator<RuleViolation> {
+  const { endpoint, transport, prometheus } = telemetry
+  // gRPC needs no scheme.
+  const isBare = transport === 'grpc' && endpoint?.includes('://') === false
+  if (endpoint !== null && !isHttpUrl(isBare ? `http://${endpoint}` : endpoint)) {
+    yield {
+      path: ['telemetry', 'endpoint'],
+      message:
+        transport === 'grpc'
+          ? 'must be host:port or http(s)://host:port while telemetry.transport is grpc'
+          : 'must be a URL with http:// or https://, such as http://localhost:4318/v1/metrics',
+    }
+  }
+  if (prometheus.port === null && prometheus.host !== null) {
+    yield {
+      path: ['telemetry', 'prometheus', 'host'],
+      message: 'is for telemetry.prometheus.port, which is not set',
+    }
+  }
+  if (prometheus.port !== null && prometheus.port !== 0 && prometheus.port === core.port) {
+    yield {
+      path: ['telemetry', 'prometheus', 'port'],
+      message: 'is core.port; leave it out to show metrics there',
+    }
+  }
+}
+
+function* checkPaths({ core, servers, telemetry }: ConfigDocument): Generator<RuleViolation> {
+  const { prometheus } = telemetry
+  const isOnMainPort = prometheus.enabled && prometheus.port === null
   const taken: { path: string; owner: string }[] = RESERVED_PATHS.map((path) => {
     return { path, owner: "the adapter's own path" }
   })
-  const claims = [
+  const claims: { at: PropertyKey[]; path: string; owner: string }[] = [
     { at: ['core', 'upload_path'], path: core.upload_path, owner: 'core.upload_path' },
     ...servers.map(({ mount_path: path }, index) => {
       return { at: ['servers', index, 'mount_path'], path, owner: `servers[${index}].mount_path` }
     }),
   ]
+  // `/metrics` is reserved whether or not it is in use.
+  if (isOnMainPort && prometheus.path !== '/metrics') {
+    claims.push({
+      at: ['telemetry', 'prometheus', 'path'],
+      path: prometheus.path,
+      owner: 'telemetry.prometheus.path',
+    })
+  }
   for (const { at, path, owner } of claims) {
     const other = taken.find((entry) => overlaps(entry.path, path))
     if (other !== undefined) {

@@ -111,7 +111,7 @@ function bounds({ minimum, maximum }: JsonSchema): string {
 }
 
 /** Columns are padded, as the formatter of the repository would. */
-function renderTable(headings: readonly string[], rows: readonly string[][]): string[] {
+export function renderTable(headings: readonly string[], rows: readonly string[][]): string[] {
   const cells = [headings, ...rows].map((row) =>
     row.map((text) => text.replaceAll('|', String.raw`\|`)),
   )

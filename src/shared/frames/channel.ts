@@ -5,6 +5,8 @@
 import { isAscii } from 'node:buffer'
 import type { MessagePort } from 'node:worker_threads'
 
+import type { FrameTally } from './frame-tally.ts'
+
 /** From this size on, transferring a buffer is cheaper than cloning it. */
 const TRANSFER_BYTES = 16_384
 
@@ -16,16 +18,20 @@ type Frame = readonly [kind: string, ...rest: readonly unknown[]]
 /** The port's far end is a `FrameChannel` with the two type parameters swapped. */
 export class FrameChannel<Out extends Frame, In extends Frame> {
   readonly #port: MessagePort
+  readonly #tally: FrameTally | undefined
   #batch: Out[] = []
   #transfer: ArrayBuffer[] = []
   #late: (() => void)[] = []
   #scheduled = false
   #closed = false
 
-  constructor(port: MessagePort, receive: (frame: In) => void) {
+  /** `tally` counts frames, where somebody wants to know. */
+  constructor(port: MessagePort, receive: (frame: In) => void, tally?: FrameTally) {
     this.#port = port
+    this.#tally = tally
     // Only a FrameChannel<In, Out> posts to this port.
     port.on('message', (batch: In[]) => {
+      tally?.taken(batch.length)
       for (const frame of batch) receive(frame)
     })
   }
@@ -82,6 +88,7 @@ export class FrameChannel<Out extends Frame, In extends Frame> {
     const transfer = this.#transfer
     this.#batch = []
     this.#transfer = []
+    this.#tally?.sent(batch.length)
     this.#port.postMessage(batch, transfer)
   }
 }

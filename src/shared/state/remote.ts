@@ -28,9 +28,19 @@ interface Pending {
   readonly deadlineAtMs: number
 }
 
+/** A request and its answer, with the time between the two as its caller saw it. */
+export interface AnsweredRequest {
+  readonly request: StoreRequest
+  readonly seconds: number
+  readonly outcome:
+    | { readonly ok: true; readonly value: unknown }
+    | { readonly ok: false; readonly error: Error }
+}
+
 /** Requests of one turn of the event loop leave in one message. While there is no port every request is refused with `StoreUnavailableError`. */
 export class RemoteStore extends RequestStore {
   readonly #timeoutMs: number
+  readonly #onAnswered: ((answered: AnsweredRequest) => void) | undefined
   readonly #invalidateListeners: ((key: SessionKey) => void)[] = []
   readonly #announcementListeners: ((key: SessionKey, message: JsonObject) => void)[] = []
   readonly #offerListeners: ((key: SessionKey) => void)[] = []
@@ -50,9 +60,17 @@ export class RemoteStore extends RequestStore {
   #replicas: readonly string[] = []
   #hops: ReadonlyMap<string, string> = new Map()
 
-  constructor(port: MessagePort, { timeoutMs = TIMEOUT_MS }: { timeoutMs?: number } = {}) {
+  /** `onAnswered` hears of every request that was sent, before its caller does. */
+  constructor(
+    port: MessagePort,
+    options: {
+      readonly timeoutMs?: number
+      readonly onAnswered?: ((answered: AnsweredRequest) => void) | undefined
+    } = {},
+  ) {
     super()
-    this.#timeoutMs = timeoutMs
+    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS
+    this.#onAnswered = options.onAnswered
     this.#attach(port)
   }
 
@@ -137,11 +155,35 @@ export class RemoteStore extends RequestStore {
       const deadlineAtMs = performance.now() + this.#timeoutMs
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the host answers each verb with its own value
       const settle = resolve as (value: unknown) => void
-      this.#pending.set(id, { resolve: settle, reject, deadlineAtMs })
+      const request = toRequest(verb, args)
+      const pending = { resolve: settle, reject, deadlineAtMs }
+      this.#pending.set(
+        id,
+        this.#onAnswered === undefined ? pending : this.#timed(request, pending),
+      )
       if (this.#outbox.length === 0) setImmediate(this.#flush)
-      this.#outbox.push([id, toRequest(verb, args)])
+      this.#outbox.push([id, request])
       this.#timer ??= setTimeout(this.#expire, this.#timeoutMs)
     })
+  }
+
+  #timed(request: StoreRequest, { resolve, reject, deadlineAtMs }: Pending): Pending {
+    const startedAtMs = performance.now()
+    const tell = (outcome: AnsweredRequest['outcome']): void => {
+      const seconds = (performance.now() - startedAtMs) / 1_000
+      this.#onAnswered?.({ request, seconds, outcome })
+    }
+    return {
+      deadlineAtMs,
+      resolve: (value) => {
+        tell({ ok: true, value })
+        resolve(value)
+      },
+      reject: (error) => {
+        tell({ ok: false, error })
+        reject(error)
+      },
+    }
   }
 
   #refusal(): string | undefined {

@@ -35,6 +35,8 @@ export type StateThreadOptions = StateOptions & {
   readonly replicaId: string
   /** Where other replicas reach this one; null where they need not. */
   readonly hopUrl: string | null
+  /** How often the thread says what it counted, in milliseconds; null: never. */
+  readonly reportIntervalMs?: number | null
 }
 
 /** The store that a configuration asks for. Throws `ConfigError` when a file that the configuration names can't be read. */

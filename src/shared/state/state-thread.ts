@@ -5,6 +5,10 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 
+import type { MetricsDelta } from '../telemetry/delta.ts'
+import { MetricRecorder } from '../telemetry/recorder.ts'
+import type { CountedMessage } from '../telemetry/telemetry-messages.ts'
+import { ThreadReport } from '../telemetry/thread-report.ts'
 import { StoreHost } from './host.ts'
 import { openLocalStore } from './open.ts'
 import type { LocalStoreOptions } from './open.ts'
@@ -23,6 +27,7 @@ export type StateThreadEvent =
   | { readonly kind: 'lost'; readonly message: string }
   | { readonly kind: 'warning'; readonly message: string }
   | { readonly kind: 'report'; readonly report: SharedStateReport }
+  | CountedMessage
 
 type Tell = (event: StateThreadEvent) => void
 
@@ -47,6 +52,12 @@ async function run(parent: MessagePort): Promise<void> {
     fail(error)
     return
   }
+  const { reportIntervalMs: intervalMs } = options
+  const send = (delta: MetricsDelta): void => tell({ kind: 'counted', delta })
+  const report =
+    typeof intervalMs === 'number'
+      ? new ThreadReport({ recorder: new MetricRecorder(), thread: 'state', intervalMs, send })
+      : undefined
   parent.on('message', (command: StateThreadCommand) => {
     switch (command.kind) {
       case 'connect':
@@ -56,7 +67,10 @@ async function run(parent: MessagePort): Promise<void> {
         opened
           .close()
           .catch(fail)
-          .finally(() => parent.close())
+          .finally(() => {
+            report?.end()
+            parent.close()
+          })
     }
   })
   isOpen = true

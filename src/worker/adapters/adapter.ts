@@ -13,6 +13,8 @@ export interface AdapterServices {
   readonly files: FileStore
   readonly signer: UrlSigner
   readonly digests: DigestPool
+  /** Hears of every upload URL that is given out. */
+  readonly onUploadUrl?: ((serverId: string) => void) | undefined
 }
 
 /** Where a call happens. */

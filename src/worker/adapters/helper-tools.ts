@@ -33,6 +33,7 @@ export async function callHelperTool(context: CallContext): Promise<JsonObject> 
     expiresAtSeconds: Math.floor(Date.now() / 1000) + ttlSeconds,
     nonce: mintNonce(),
   })
+  services.onUploadUrl?.(key.serverId)
   const url = `${context.baseUrl}${core.uploadPath}/${encodeURIComponent(server.id)}?${query}`
   const structuredContent = {
     server_id: server.id,

@@ -1,4 +1,5 @@
 /** One client request as the worker sees it: where its body comes from and where its answer goes. Endpoints use this and know nothing of frames. */
+import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList, RouteKind } from '../../shared/frames/frames.ts'
 
 /** The request line, headers and, for JSON-RPC routes, the whole body. */
@@ -36,6 +37,8 @@ export interface Exchange {
   pauseBody(): void
   resumeBody(): void
   onAbort(listener: () => void): void
+  /** Told of an error that this is answered with by us, for those who count; absent where nobody does. */
+  readonly noteRefusal?: ((error: AdapterError) => void) | undefined
   /** Sends a whole answer. */
   respond(status: number, headers: HeaderList, body?: Uint8Array | string): void
   /** Sends status and headers of a streamed answer. */

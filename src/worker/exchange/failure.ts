@@ -11,6 +11,7 @@ export function fail(
   id: RequestId | null,
   retryAfterSeconds = error.retryAfterSeconds ?? 1,
 ): void {
+  exchange.noteRefusal?.(error)
   const isRetryable = error.status === 503 || error.status === 429
   const retryAfter = isRetryable ? ['retry-after', String(retryAfterSeconds)] : []
   exchange.respond(

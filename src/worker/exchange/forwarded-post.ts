@@ -4,6 +4,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
+import type { CallOutcome } from '../metrics/call-metrics.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
 import { AnswerProgress } from './answer-progress.ts'
@@ -44,7 +45,7 @@ export interface ForwardedPostOptions {
   /** Rewrites whose response may still come on a resumed stream. */
   readonly suspend: ((key: string, rewrite: PendingRewrite) => void) | undefined
   /** Called once, when the exchange is over. */
-  readonly done: () => void
+  readonly done: (outcome: CallOutcome) => void
 }
 
 /** Ends whatever event was cut in the middle. Clients skip blank lines. */
@@ -63,6 +64,8 @@ export class ForwardedPost implements AnswerListener {
   #timer: NodeJS.Timeout | undefined
   #progress: AnswerProgress | undefined
   #isStream = false
+  /** Of the upstream's answer. */
+  #status = 0
   #over = false
 
   constructor(options: ForwardedPostOptions) {
@@ -92,6 +95,7 @@ export class ForwardedPost implements AnswerListener {
       )
       return
     }
+    this.#status = status
     this.#sink = this.#openSink(status, withoutHeader(headers, 'mcp-session-id'))
     if (this.#options.timeoutMs !== null) this.#progress = new AnswerProgress(this.#isStream)
     this.#restartTimer()
@@ -111,7 +115,7 @@ export class ForwardedPost implements AnswerListener {
 
   end(): void {
     if (this.#over) return
-    this.#finish()
+    this.#finish(this.#status < 400 ? 'success' : 'error')
     try {
       this.#sink?.end()
     } catch (error) {
@@ -124,7 +128,7 @@ export class ForwardedPost implements AnswerListener {
 
   error(error: AdapterError): void {
     if (this.#over) return
-    this.#finish()
+    this.#finish(error.code === 'ADAPTER_UPSTREAM_TIMEOUT' ? 'timeout' : 'error')
     if (this.#sink === undefined) this.#failBeforeHead(error)
     else this.#sink.error(error)
   }
@@ -233,6 +237,7 @@ export class ForwardedPost implements AnswerListener {
     const { exchange, requestIds } = this.#options
     this.#stopUpstream()
     this.#settleRewrites(false)
+    exchange.noteRefusal?.(error)
     const [first = null] = requestIds
     const retryAfter =
       error.status === 503 ? ['retry-after', String(error.retryAfterSeconds ?? 1)] : []
@@ -248,7 +253,7 @@ export class ForwardedPost implements AnswerListener {
   /** A sink can give up while the upstream goes on. */
   #stopUpstream(): void {
     if (this.#over) return
-    this.#finish()
+    this.#finish('error')
     this.#call?.abort()
   }
 
@@ -263,7 +268,7 @@ export class ForwardedPost implements AnswerListener {
 
   #clientGone(): void {
     if (this.#over) return
-    this.#finish()
+    this.#finish('cancelled')
     this.#call?.abort()
     if (this.#sink === undefined) this.#settleRewrites(false)
     else this.#sink.abandon()
@@ -295,10 +300,10 @@ export class ForwardedPost implements AnswerListener {
     this.#timer = undefined
   }
 
-  #finish(): void {
+  #finish(outcome: CallOutcome): void {
     this.#over = true
     this.#stopTimer()
-    this.#options.done()
+    this.#options.done(outcome)
   }
 }
 

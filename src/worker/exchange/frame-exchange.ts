@@ -1,6 +1,7 @@
 /** An `Exchange` over frames: the worker's end of what `ListenerExchange` is on the primary. */
 import { close } from 'node:fs'
 
+import type { AdapterError } from '../../shared/errors.ts'
 import { cheapestBytes, ownBytes } from '../../shared/frames/channel.ts'
 import type { FrameChannel } from '../../shared/frames/channel.ts'
 import type { HeaderList, ToPrimaryFrame, ToWorkerFrame } from '../../shared/frames/frames.ts'
@@ -9,9 +10,10 @@ import type { BodyListener, Exchange, RequestHead } from './exchange.ts'
 /** The worker's channel to the primary. */
 export type WorkerChannel = FrameChannel<ToPrimaryFrame, ToWorkerFrame>
 
-/** See the file comment. `onClosed` is called once when no more frames will follow from this side. */
+/** See the file comment. `onClosed` is called once when no more frames will follow from this side; `onRefusal` for an error of ours. */
 export class FrameExchange implements Exchange {
   readonly request: RequestHead
+  readonly noteRefusal: ((error: AdapterError) => void) | undefined
   readonly #id: number
   readonly #channel: WorkerChannel
   readonly #onClosed: () => void
@@ -32,7 +34,9 @@ export class FrameExchange implements Exchange {
     complete: boolean,
     channel: WorkerChannel,
     onClosed: () => void,
+    onRefusal?: (request: RequestHead, error: AdapterError) => void,
   ) {
+    this.noteRefusal = onRefusal && ((error) => onRefusal(request, error))
     this.#id = id
     this.request = request
     this.#bodyEnded = complete

@@ -43,6 +43,12 @@ export class KnownAnswers {
   /** The one that was used last comes first. */
   #answers: KnownAnswer[] = []
   #bytes = 0
+  readonly #onLook: ((isKnown: boolean) => void) | undefined
+
+  /** `onLook` hears whether what was looked for was known; of what was not, when it is noted. */
+  constructor(onLook?: (isKnown: boolean) => void) {
+    this.#onLook = onLook
+  }
 
   /** Looks for a message, in its pieces, that differs from a known one in its id alone. The caller must know of a request with that id. */
   find(received: readonly Uint8Array[]): FoundAnswer | undefined {
@@ -51,6 +57,7 @@ export class KnownAnswers {
       if (id === undefined) continue
       if (index > 0) this.#moveToFront(index)
       const { before, after } = answer.rewritten
+      this.#onLook?.(true)
       return {
         idKey: textOf(id),
         memo: answer.memo,
@@ -69,6 +76,7 @@ export class KnownAnswers {
     rewritten: JsonObject,
     { memo, isSame = false }: { readonly memo?: unknown; readonly isSame?: boolean } = {},
   ): void {
+    this.#onLook?.(false)
     const id = JSON.stringify(rewritten['id'])
     const from = around(received, id)
     const to = from && (isSame ? from : around(Buffer.from(JSON.stringify(rewritten)), id))

@@ -3,8 +3,12 @@ import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Log } from '../../shared/log.ts'
+import { NOT_RECORDING } from '../../shared/telemetry/recorder.ts'
+import type { Recorder } from '../../shared/telemetry/recorder.ts'
 import type { AdapterServices } from '../adapters/adapter.ts'
 import { isUpstreamTool } from '../catalogue/offered.ts'
+import { CallMetrics } from '../metrics/call-metrics.ts'
+import { ServerMetrics } from '../metrics/server-metrics.ts'
 import { CodeMode } from '../code-mode/code-mode.ts'
 import type { SandboxPool } from '../code-mode/sandbox-pool.ts'
 import { isAdopted, lostUpstream } from '../session/handshake.ts'
@@ -52,6 +56,8 @@ export interface McpEndpointOptions {
   readonly listings?: Listings | undefined
   /** Answers for upstreams that have the session's directory for their root; undefined where there are none. */
   readonly roots: RootAnswers | undefined
+  /** Where things are counted; by default nowhere. */
+  readonly recorder?: Recorder
   readonly log: Log
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined
@@ -70,13 +76,18 @@ export class McpEndpoint {
   readonly #hasPolicy: boolean
   readonly #streams = new Set<StandaloneStream>()
   readonly #keepAlive: NodeJS.Timeout
+  readonly #metrics: ServerMetrics
   #isLeaving = false
 
   constructor(options: McpEndpointOptions) {
     this.#options = options
-    const { server, config, services, log } = options
+    const { server, config, services, log, recorder = NOT_RECORDING } = options
+    const metrics = new ServerMetrics(server, recorder)
+    this.#metrics = metrics
     const guard = new ToolGuard({
       server,
+      onDrift: () => metrics.drifted(),
+      onInvalidated: () => metrics.invalidated(),
       store: services.store,
       log,
       isShown: (name) => isUpstreamTool(server, config, name),
@@ -87,11 +98,18 @@ export class McpEndpoint {
           this.#end(session, received, resolve).catch(reject)
         }),
     })
-    const toolLists = new ToolLists({ server, config, log, guard })
+    const toolLists = new ToolLists({
+      server,
+      config,
+      log,
+      guard,
+      onLook: (isKnown) => metrics.looked('tool_list', isKnown),
+    })
     const planner = new Planner(server, services, toolLists)
     this.#planner = planner
-    this.#sessionPosts = new SessionPosts(planner, options)
-    this.#statelessPosts = new StatelessPosts(planner, options)
+    const calls = new CallMetrics(server, recorder)
+    this.#sessionPosts = new SessionPosts(planner, { ...options, calls })
+    this.#statelessPosts = new StatelessPosts(planner, { ...options, calls })
     const { disabledTools, adapters, codeModeEnabled } = server
     this.#hasPolicy =
       disabledTools.length > 0 ||
@@ -228,7 +246,9 @@ export class McpEndpoint {
       return
     }
     const known = registry.peek(server.id, sessionId, principal)
-    if (known !== undefined && !isAdopted(known.record)) {
+    const isAtHand = known !== undefined && !isAdopted(known.record)
+    this.#metrics.sessionLooked(isAtHand)
+    if (isAtHand) {
       use(known)
       return
     }

@@ -4,6 +4,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { UrlSigner } from '../../shared/signing.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
+import type { CallMetrics } from '../metrics/call-metrics.ts'
 import { CallPlaces } from '../session/call-places.ts'
 import type { Handshake } from '../session/handshake.ts'
 import { unknownSession } from '../session/registry.ts'
@@ -40,6 +41,7 @@ interface SessionPostsOptions {
   readonly listings?: Listings | undefined
   /** See `McpEndpointOptions`. */
   readonly roots: RootAnswers | undefined
+  readonly calls: CallMetrics
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
 }
@@ -230,6 +232,7 @@ export class SessionPosts {
     // What will be rewritten, or kept, must be readable.
     const isRead = rewrites.size > 0 || listing !== undefined
     const extra = isRead ? ['accept-encoding', 'identity'] : []
+    const counted = this.#options.calls.begin(requests)
     let sentTo = session.record.upstreamSessionId
     new ForwardedPost({
       exchange,
@@ -266,8 +269,9 @@ export class SessionPosts {
       },
       intercept: this.#planner.isRooted ? (event) => this.#withoutRoots(event, posted) : undefined,
       suspend: (key, rewrite) => session.suspend(key, rewrite),
-      done: () => {
+      done: (outcome) => {
         done()
+        counted?.(outcome)
         // The first that passes is `notifications/initialized`: before it, the upstream need not serve a stream.
         if (server.upstream.holdStream) streams.hold(session.record, received)
       },

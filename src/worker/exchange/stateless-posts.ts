@@ -1,6 +1,7 @@
 /** Requests of the era without sessions (from revision 2026-07-28): passed through, but for what the operator hid. */
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
+import type { CallMetrics } from '../metrics/call-metrics.ts'
 import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { idKey } from './json-rpc.ts'
@@ -20,6 +21,7 @@ export class StatelessPosts {
     readonly server: ServerConfig
     readonly config: Config
     readonly upstream: Upstream
+    readonly calls: CallMetrics
   }
   readonly #listens = new Set<Exchange>()
   #isLeaving = false
@@ -30,6 +32,7 @@ export class StatelessPosts {
       readonly server: ServerConfig
       readonly config: Config
       readonly upstream: Upstream
+      readonly calls: CallMetrics
     },
   ) {
     this.#planner = planner
@@ -71,6 +74,7 @@ export class StatelessPosts {
       return
     }
     if (isListen) this.#listens.add(exchange)
+    const counted = this.#options.calls.begin(requests)
     new ForwardedPost({
       exchange,
       upstream,
@@ -89,7 +93,10 @@ export class StatelessPosts {
       // Cutting the connection is how this revision cancels.
       onTimeout: () => {},
       suspend: undefined,
-      done: () => this.#listens.delete(exchange),
+      done: (outcome) => {
+        this.#listens.delete(exchange)
+        counted?.(outcome)
+      },
     }).start()
   }
 }

@@ -28,6 +28,10 @@ export interface ToolGuardOptions {
   readonly isShown: (name: string) => boolean
   /** All tools of the session; rejects when the upstream does not list them. */
   readonly listAll: (session: Session, received: HeaderList) => Promise<Listing>
+  /** Hears of every drift that is new. */
+  readonly onDrift?: (() => void) | undefined
+  /** Hears of every session that is ended because of one. */
+  readonly onInvalidated?: (() => void) | undefined
   /** Ends a session, here and at the upstream. */
   readonly endSession: (session: Session, received: HeaderList) => Promise<void>
 }
@@ -128,6 +132,7 @@ export class ToolGuard {
         'session is ended because its tools changed',
       )
       await endSession(session, received)
+      this.#options.onInvalidated?.()
     }
     return new AdapterError(
       'ADAPTER_TOOLS_CHANGED',
@@ -237,6 +242,7 @@ export class ToolGuard {
     const where = { server: server.id, session: shortId(session.key.sessionId) }
     if (mark === null) log.info(where, 'tools are again what this session first listed')
     else {
+      this.#options.onDrift?.()
       const { mode, blockStrategy } = server.toolDefinitionPinning
       const details = mode === 'block' ? { ...where, mode, blockStrategy } : { ...where, mode }
       log.warn({ ...details, drift: mark }, 'tools changed since this session first listed them')

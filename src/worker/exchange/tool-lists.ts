@@ -25,15 +25,19 @@ export class ToolLists {
   readonly #config: Config
   readonly #log: Log
   /** Lists as they are shaped for every session: that depends on the configuration and on what the upstream answered only. */
-  readonly #known = new KnownAnswers()
-  readonly #knownWithoutSession = new KnownAnswers()
+  readonly #known: KnownAnswers
+  readonly #knownWithoutSession: KnownAnswers
 
   constructor(options: {
     readonly server: ServerConfig
     readonly config: Config
     readonly log: Log
     readonly guard: ToolGuard
+    /** Hears whether a list was known. */
+    readonly onLook?: ((isKnown: boolean) => void) | undefined
   }) {
+    this.#known = new KnownAnswers(options.onLook)
+    this.#knownWithoutSession = new KnownAnswers(options.onLook)
     this.guard = options.guard
     this.#server = options.server
     this.#config = options.config

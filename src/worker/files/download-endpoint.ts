@@ -4,6 +4,7 @@ import { close } from 'node:fs'
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import { AdapterError } from '../../shared/errors.ts'
+import type { ErrorCode } from '../../shared/errors.ts'
 import type { FileStore, OpenItemFd } from '../../shared/files/file-store.ts'
 import { UnsafePathError } from '../../shared/files/layout.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
@@ -27,8 +28,42 @@ export interface DownloadServices {
   readonly signer: UrlSigner
   /** Says whose a session is. */
   readonly owners: SessionOwners
-  /** Hears of every request that was refused, with its cause. */
-  readonly onRefused?: (serverId: string | null, error: AdapterError) => void
+  /** Hears of every request when its answer begins. */
+  readonly onOutcome?: (outcome: DownloadOutcome) => void
+}
+
+/** How a download was answered, for logs and metrics. */
+export interface DownloadOutcome {
+  /** Null when the path names no configured server. */
+  readonly serverId: string | null
+  readonly result: DownloadResult
+  readonly authMode: 'signed_url' | 'session_context'
+  /** Bytes of the file that are sent, if the client takes them. */
+  readonly bytes: number
+  readonly seconds: number
+  /** Absent when it was a success. */
+  readonly error?: AdapterError
+}
+
+type DownloadResult =
+  | 'success'
+  | 'session_mismatch'
+  | 'not_found'
+  | 'file_missing'
+  | 'filename_mismatch'
+  | 'persistence_unavailable'
+  | 'expired'
+  | 'refused'
+  | 'error'
+
+/** A refusal of ours, more precise than its code. */
+class DownloadError extends AdapterError {
+  readonly result: DownloadResult
+
+  constructor(code: ErrorCode, message: string, result: DownloadResult, cause?: unknown) {
+    super(code, message, cause === undefined ? {} : { cause })
+    this.result = result
+  }
 }
 
 interface Target {
@@ -51,10 +86,18 @@ export class DownloadEndpoint {
 
   /** Answers a request of route `artifact`, sooner or later; never throws. */
   handle(exchange: Exchange): void {
-    this.#serve(exchange).catch((error: unknown) => this.#refuse(exchange, error))
+    const startedAtMs = performance.now()
+    this.#serve(exchange)
+      .then((bytes) => this.#tell(exchange, startedAtMs, { result: 'success', bytes }))
+      .catch((cause: unknown) => {
+        const error = asAdapterError(cause)
+        this.#tell(exchange, startedAtMs, { result: resultOf(error), bytes: 0, error })
+        refuse(exchange, error)
+      })
   }
 
-  async #serve(exchange: Exchange): Promise<void> {
+  /** Answers how many bytes of the file are sent. */
+  async #serve(exchange: Exchange): Promise<number> {
     const { config, store } = this.#services
     if (!config.core.allowArtifactsDownload) throw unknownArtifact('there is nothing here')
     const { method } = exchange.request
@@ -64,14 +107,14 @@ export class DownloadEndpoint {
     const target = this.#readTarget(exchange)
     await this.#authorize(exchange, target)
     const record = await store.readArtifact(target.key, target.artifactId)
-    if (record === undefined || record.filename !== target.filename) {
-      throw noArtifact()
+    if (record?.filename !== target.filename) {
+      throw noArtifact(record === undefined ? 'not_found' : 'filename_mismatch')
     }
     const file = await this.#open(
       { ...target.key, kind: 'artifacts', id: record.artifactId },
       record,
     )
-    answer(exchange, record, file)
+    return answer(exchange, record, file)
   }
 
   #readTarget(exchange: Exchange): Target {
@@ -103,18 +146,23 @@ export class DownloadEndpoint {
   ): Promise<void> {
     if (!hasDownloadSignature(query)) {
       if (headerValue(exchange.request.headers, 'mcp-session-id') !== key.sessionId)
-        throw refused('use the signed URL of this artifact, or its session in Mcp-Session-Id')
+        throw refused(
+          'use the signed URL of this artifact, or its session in Mcp-Session-Id',
+          'session_mismatch',
+        )
       const view = await this.#services.store.readSession(key)
       const owner = view && this.#services.owners.ownerOf(view.record)
-      if (owner === undefined || owner !== exchange.request.principal) throw noArtifact()
+      if (owner === undefined || owner !== exchange.request.principal)
+        throw noArtifact('session_mismatch')
       return
     }
     const now = Math.floor(Date.now() / 1000)
     const target = { ...key, artifactId, filename }
     const verified = this.#services.signer.verifyDownload(target, query, now)
     if (verified.ok) return
-    if (verified.reason === 'expired') throw unknownArtifact('this download URL has expired')
-    throw refused('this is not a download URL that was issued here')
+    if (verified.reason === 'expired')
+      throw unknownArtifact('this download URL has expired', 'expired')
+    throw refused('this is not a download URL that was issued here', 'refused')
   }
 
   async #open(ref: FileRef, record: ArtifactRecord): Promise<OpenItemFd> {
@@ -124,29 +172,45 @@ export class DownloadEndpoint {
         const isGone = errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR'
         // A link in the file's place is nothing that we stored.
         if (!isGone && !(error instanceof UnsafePathError)) throw error
-        throw new AdapterError('ADAPTER_ARTIFACT_UNKNOWN', "the artifact's file is missing", {
-          cause: error,
-        })
+        const message = "the artifact's file is missing"
+        throw new DownloadError('ADAPTER_ARTIFACT_UNKNOWN', message, 'file_missing', error)
       })
     if (file.sizeBytes === record.sizeBytes) return file
     close(file.fd)
     // Its digest would not be the announced one.
-    throw unknownArtifact("the artifact's file was changed after it was stored")
+    throw unknownArtifact("the artifact's file was changed after it was stored", 'file_missing')
   }
 
-  #refuse(exchange: Exchange, cause: unknown): void {
-    const error = asAdapterError(cause)
-    const server = this.#services.config.servers[exchange.request.serverIndex]
-    this.#services.onRefused?.(server?.id ?? null, error)
-    const isMethod = error.code === 'ADAPTER_METHOD_NOT_ALLOWED'
-    const retry = error.status === 503 ? ['retry-after', '1'] : []
-    const allow = isMethod ? ['allow', 'GET, HEAD'] : []
-    exchange.respond(error.status, [...JSON_HEADERS, ...allow, ...retry], error.toJson())
+  #tell(
+    exchange: Exchange,
+    startedAtMs: number,
+    how: Pick<DownloadOutcome, 'result' | 'bytes' | 'error'>,
+  ): void {
+    const { serverIndex, target } = exchange.request
+    this.#services.onOutcome?.({
+      serverId: this.#services.config.servers[serverIndex]?.id ?? null,
+      authMode: target.includes('mcp_artifact_sig=') ? 'signed_url' : 'session_context',
+      seconds: (performance.now() - startedAtMs) / 1_000,
+      ...how,
+    })
   }
 }
 
-/** Takes over the open file. */
-function answer(exchange: Exchange, record: ArtifactRecord, file: OpenItemFd): void {
+function refuse(exchange: Exchange, error: AdapterError): void {
+  exchange.noteRefusal?.(error)
+  const isMethod = error.code === 'ADAPTER_METHOD_NOT_ALLOWED'
+  const retry = error.status === 503 ? ['retry-after', '1'] : []
+  const allow = isMethod ? ['allow', 'GET, HEAD'] : []
+  exchange.respond(error.status, [...JSON_HEADERS, ...allow, ...retry], error.toJson())
+}
+
+function resultOf(error: AdapterError): DownloadResult {
+  if (error instanceof DownloadError) return error.result
+  return error.code === 'ADAPTER_STATE_UNAVAILABLE' ? 'persistence_unavailable' : 'error'
+}
+
+/** Takes over the open file; answers how many bytes of it are sent. */
+function answer(exchange: Exchange, record: ArtifactRecord, file: OpenItemFd): number {
   const { headers, method } = exchange.request
   const version = { etag: `"${record.sha256}"`, mtimeMs: file.mtimeMs, sizeBytes: file.sizeBytes }
   const common = [
@@ -170,7 +234,7 @@ function answer(exchange: Exchange, record: ArtifactRecord, file: OpenItemFd): v
   if (isNotModified(ifNoneMatch, ifModifiedSince, version)) {
     close(file.fd)
     exchange.respond(304, common)
-    return
+    return 0
   }
   const headOnly = method === 'HEAD'
   // Range is defined for GET only.
@@ -180,17 +244,18 @@ function answer(exchange: Exchange, record: ArtifactRecord, file: OpenItemFd): v
     close(file.fd)
     const unsatisfied = ['content-range', `bytes */${file.sizeBytes}`]
     exchange.respond(416, [...common, ...unsatisfied])
-    return
+    return 0
   }
   const content = [...common, ...contentHeaders(record)]
   if (decision === 'whole') {
     const whole = { fd: file.fd, start: 0, length: file.sizeBytes, headOnly }
     exchange.sendFile(200, content, whole)
-    return
+    return headOnly ? 0 : file.sizeBytes
   }
   const last = decision.start + decision.length - 1
   const partial = ['content-range', `bytes ${decision.start}-${last}/${file.sizeBytes}`]
   exchange.sendFile(206, [...content, ...partial], { fd: file.fd, ...decision, headOnly })
+  return decision.length
 }
 
 /** Tools make these files from whatever they met on the web: a browser must save them, never show or run them. */
@@ -214,16 +279,16 @@ export function contentDisposition(filename: string): string {
   return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
 }
 
-function noArtifact(): AdapterError {
-  return unknownArtifact('there is no such artifact, or it has expired')
+function noArtifact(result: DownloadResult): AdapterError {
+  return unknownArtifact('there is no such artifact, or it has expired', result)
 }
 
-function unknownArtifact(message: string): AdapterError {
-  return new AdapterError('ADAPTER_ARTIFACT_UNKNOWN', message)
+function unknownArtifact(message: string, result: DownloadResult = 'not_found'): AdapterError {
+  return new DownloadError('ADAPTER_ARTIFACT_UNKNOWN', message, result)
 }
 
-function refused(message: string): AdapterError {
-  return new AdapterError('ADAPTER_DOWNLOAD_REFUSED', message)
+function refused(message: string, result: DownloadResult): AdapterError {
+  return new DownloadError('ADAPTER_DOWNLOAD_REFUSED', message, result)
 }
 
 function decodeOrUndefined(text: string): string | undefined {

@@ -21,6 +21,8 @@ export interface UploadServices extends TransferServices {
   readonly signer: UrlSigner
   /** Hears of every answered request: its files, or the error with its cause. */
   readonly onOutcome?: (outcome: UploadOutcome) => void
+  /** Hears of every URL that is shown. */
+  readonly onCredential?: (credential: UploadCredential) => void
   /** Longest silence of a client; default 60 s. */
   readonly idleTimeoutMs?: number
   /** Longest duration of a request body; default 1 h. */
@@ -31,6 +33,18 @@ export interface UploadServices extends TransferServices {
 export type UploadOutcome =
   | { readonly ok: true; readonly serverId: string; readonly files: readonly UploadRecord[] }
   | { readonly ok: false; readonly serverId: string | null; readonly error: AdapterError }
+
+/** What an upload URL that was shown is worth. */
+export interface UploadCredential {
+  readonly serverId: string
+  readonly result:
+    | 'accepted'
+    | 'disabled'
+    | 'missing_fields'
+    | 'expired'
+    | 'bad_signature'
+    | 'replay_or_invalid'
+}
 
 const IDLE_TIMEOUT_MS = 60_000
 const MAX_DURATION_MS = 3_600_000
@@ -74,12 +88,16 @@ export class UploadEndpoint {
     if (server === undefined) {
       throw new AdapterError('ADAPTER_ROUTE_UNKNOWN', 'there is no such server to upload for')
     }
+    const tell = (result: UploadCredential['result']): void =>
+      this.#services.onCredential?.({ serverId: server.id, result })
     if (!this.#services.config.uploads.enabled) {
+      tell('disabled')
       throw new AdapterError('ADAPTER_UPLOADS_DISABLED', 'uploads are turned off')
     }
     const now = Math.floor(Date.now() / 1000)
     const verified = this.#services.signer.verifyUpload(server.id, query, now)
     if (verified.ok) return verified.grant
+    tell(verified.reason === 'malformed' ? 'missing_fields' : verified.reason)
     if (verified.reason === 'expired') {
       throw new AdapterError(
         'ADAPTER_UPLOAD_TICKET_EXPIRED',
@@ -99,6 +117,11 @@ export class UploadEndpoint {
       store.isNonceUsed(keyOf(grant), grant.nonce),
       store.readSession(keyOf(grant)),
     ])
+    const isGood = !isUsed && view !== undefined
+    this.#services.onCredential?.({
+      serverId: grant.serverId,
+      result: isGood ? 'accepted' : 'replay_or_invalid',
+    })
     if (isUsed) throw ticketUsed()
     if (view === undefined) throw sessionGone()
     return view
@@ -188,6 +211,7 @@ export class UploadEndpoint {
     if (cause instanceof BodyCancelledError && !exchange.isOpen) return
     const error = asAdapterError(cause)
     const server = this.#services.config.servers[exchange.request.serverIndex]
+    exchange.noteRefusal?.(error)
     this.#services.onOutcome?.({ ok: false, serverId: server?.id ?? null, error })
     const isMethod = error.code === 'ADAPTER_METHOD_NOT_ALLOWED'
     const retry = error.status === 503 ? ['retry-after', '1'] : []

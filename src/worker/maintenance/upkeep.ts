@@ -16,6 +16,7 @@ import type { ReconciliationReport } from './reconciliation.ts'
 import { adoptUnderTenure, clearUp } from './start-up.ts'
 import { StoreLock } from './store-lock.ts'
 import { Sweeper } from './sweeper.ts'
+import type { MaintenanceReport } from './sweeper.ts'
 
 /** A maintainer that nobody hears of for this long is not it any more. */
 const LEASE_MS = 15_000
@@ -40,6 +41,8 @@ export interface UpkeepParts {
   readonly maintains: boolean
   /** Sessions with calls or uploads under way in this worker. */
   readonly busySessions: () => readonly BusySession[]
+  /** Hears of every run of maintenance; undefined: it failed. */
+  readonly onRun?: ((report: MaintenanceReport | undefined) => void) | undefined
   /** Ends the upstream sessions of sessions that are gone. */
   readonly endUpstream: (records: readonly SessionRecord[]) => Promise<void>
 }
@@ -93,6 +96,7 @@ export class Upkeep {
       onElected: (tenure, isFirstAnswer) => this.#elected(tenure, isFirstAnswer),
       onReport: (report) => {
         this.#hasFailed = false
+        parts.onRun?.(report)
         log.debug(report, 'maintenance ran')
       },
       onRepaired: (repair) => log.warn(repair, 'counters had drifted and were corrected'),
@@ -109,6 +113,11 @@ export class Upkeep {
     }
     this.#isFirstStart = firstStart
     await this.#maintainer.start()
+  }
+
+  /** Whether this replica is the maintainer now, and this worker the one that does it. */
+  get isMaintainer(): boolean {
+    return this.#maintainer.isElected
   }
 
   /** After it, nothing is asked of the store any more. */
@@ -152,6 +161,7 @@ export class Upkeep {
 
   /** While the store is away each attempt fails: the first failure says it all. */
   #failed(error: unknown): void {
+    this.#parts.onRun?.(undefined)
     const level = this.#hasFailed ? 'debug' : 'warn'
     this.#hasFailed = true
     this.#parts.log[level]({ err: error }, 'maintenance failed; it is tried again')

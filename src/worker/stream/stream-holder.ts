@@ -39,6 +39,8 @@ export interface StreamHolderOptions {
   readonly maxEventBytes: number
   /** Answers for upstreams that have the session's directory for their root; undefined where there are none. */
   readonly roots: RootAnswers | undefined
+  /** Hears of every stream that was taken over from a holder that is lost, and how long that took. */
+  readonly onTakenOver?: ((serverId: string, seconds: number) => void) | undefined
   readonly log: Log
 }
 
@@ -321,10 +323,11 @@ export class StreamHolder {
 
   async #takeOver({ key, epoch }: StreamLease): Promise<void> {
     if (this.#isStopping || this.#held.has(nameOf(key))) return
-    const { log } = this.#options
+    const { log, onTakenOver } = this.#options
     const held = this.#create(key)
     const ms = await held?.takeOver(epoch)
     if (held === undefined || ms === undefined) return
+    onTakenOver?.(key.serverId, ms / 1_000)
     log.info(
       {
         server: key.serverId,

@@ -1,7 +1,35 @@
-/** `telemetry`: export of metrics and logs over OTLP. */
+/** `telemetry`: export of metrics and logs over OTLP, and metrics for Prometheus. */
 
-import { bool, choice, headerMap, positive, section, text } from './fields.ts'
+import {
+  blankIsNull,
+  bool,
+  choice,
+  headerMap,
+  httpPath,
+  integer,
+  positive,
+  section,
+  text,
+} from './fields.ts'
 import { z } from 'zod'
+
+const prometheusSchema = section({
+  enabled: bool()
+    .default(false)
+    .describe(
+      'Show metrics to Prometheus (text format 0.0.4); works with and without export over OTLP.',
+    ),
+  path: httpPath().default('/metrics').describe('Where a scraper finds them.'),
+  port: integer({ min: 0, max: 65_535 })
+    .nullable()
+    .default(null)
+    .describe(
+      'A port of their own, where no token is asked for; 0 takes a free one. Null for the port of the adapter, where a token is needed while `core.auth.enabled` is true.',
+    ),
+  host: blankIsNull()
+    .default(null)
+    .describe('The address to listen on with a port of their own; null for `127.0.0.1`.'),
+})
 
 /** `telemetry`. */
 export const telemetrySchema = section({
@@ -17,18 +45,26 @@ export const telemetrySchema = section({
     .nullable()
     .default(null)
     .describe('Where logs go; null for `http://localhost:4318/v1/logs` with `http`.'),
-  insecure: bool().default(true).describe('Use gRPC without TLS.'),
+  insecure: bool()
+    .default(true)
+    .describe('Use gRPC without TLS, unless the endpoint begins with `https://`.'),
   headers: headerMap()
     .default({})
     .describe('Headers sent with every export. The values are secret.'),
   export_interval_seconds: positive().default(15).describe('Seconds between two exports.'),
-  export_timeout_seconds: positive().default(10).describe('Seconds an export may take.'),
-  max_queue_size: positive().default(5000).describe('Events held before they are recorded.'),
-  queue_batch_size: positive().default(256).describe('Events recorded at a time.'),
-  periodic_flush_seconds: positive().default(5).describe('Seconds between two flushes.'),
+  export_timeout_seconds: positive()
+    .default(10)
+    .describe('Seconds that one request to the collector may take.'),
+  max_queue_size: positive().default(5000).describe('Data points that may wait for the collector.'),
+  queue_batch_size: positive()
+    .default(256)
+    .describe('Data points in one request to the collector.'),
+  periodic_flush_seconds: positive()
+    .default(5)
+    .describe('Seconds between two times that a thread hands on what it counted.'),
   shutdown_drain_timeout_seconds: positive()
     .default(10)
-    .describe('Seconds that the last export may take at shutdown.'),
+    .describe('Seconds that the last export may hold up the end of the process.'),
   log_batch_max_queue_size: positive()
     .nullable()
     .default(null)
@@ -45,9 +81,15 @@ export const telemetrySchema = section({
     .nullable()
     .default(null)
     .describe('Milliseconds an export of logs may take; null for the default of the exporter.'),
-  drop_on_queue_full: bool().default(true).describe('Drop events when the queue is full.'),
-  flush_on_shutdown: bool().default(true).describe('Export what is left at shutdown.'),
-  flush_on_terminate: bool().default(true).describe('Export what is left on a stop signal.'),
+  drop_on_queue_full: bool()
+    .default(true)
+    .describe(
+      'When `max_queue_size` is reached: true drops the oldest data points that wait, false takes no new ones until there is room. Requests never wait either way.',
+    ),
+  flush_on_shutdown: bool().default(true).describe('Export once more when everything has stopped.'),
+  flush_on_terminate: bool()
+    .default(true)
+    .describe('Export at once on a stop signal, before requests in hand are finished.'),
   emit_logs: bool().default(false).describe('Export logs too.'),
   service_name: text().default('remote-mcp-adapter').describe('`service.name` of the resource.'),
   service_namespace: z
@@ -56,4 +98,5 @@ export const telemetrySchema = section({
     .transform((name) => (name === null || name.trim() === '' ? null : name.trim()))
     .default(null)
     .describe('`service.namespace` of the resource; blank counts as null.'),
+  prometheus: prometheusSchema.prefault({}).describe('Metrics for Prometheus.'),
 })
