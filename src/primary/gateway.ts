@@ -9,23 +9,28 @@ import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
+import type { RequestFields } from './listener/request-record.ts'
 import { loadNative } from './listener/native.ts'
 import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
 import { Shutdown } from './shutdown.ts'
 import { signingKeys } from './signing-keys.ts'
+import type { ExportEvents, TelemetryExport } from './telemetry-export.ts'
 import { Supervisor } from './supervisor.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
 const SHARED_PRE_DRAIN_SECONDS = 5
+
+/** Most characters of a name of the client's in a log line. */
+const MAX_NAME_CHARS = 64
 
 /** A replica that serves. */
 export interface Gateway {
   readonly port: number
   readonly workers: number
   readonly build: string
-  /** Stops as `core.pre_drain_seconds` and `core.shutdown_timeout_seconds` say (shutdown.ts). Idempotent. */
-  stop(): Promise<void>
+  /** Stops as `core.pre_drain_seconds` and `core.shutdown_timeout_seconds` say (shutdown.ts). Idempotent. `cause`: `signal` when the process was told to. */
+  stop(cause: 'signal' | 'other'): Promise<void>
   /** Cuts a stop that runs short: what is in hand is given up. */
   hurry(): void
   /** Resolves when `unavailable_policy: exit` asks for the end of this replica. */
@@ -43,9 +48,23 @@ export class StoreLostError extends Error {
   }
 }
 
-/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. Secrets that it makes are told to `redactor`. */
-export async function startGateway(config: Config, log: Log, redactor: Redactor): Promise<Gateway> {
+/** What a replica is started with. */
+export interface GatewayServices {
+  readonly log: Log
+  /** Told of secrets that are made on the way. */
+  readonly redactor: Redactor
+  readonly replicaId: string
+  /** Undefined where neither logs nor spans are exported. Ended with the replica. */
+  readonly telemetry: TelemetryExport | undefined
+}
+
+/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. */
+export async function startGateway(
+  config: Config,
+  { log, redactor, replicaId, telemetry }: GatewayServices,
+): Promise<Gateway> {
   const parts = new StopList()
+  let cause: 'signal' | 'other' = 'other'
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
   const tls = readTls(config.core)
@@ -72,6 +91,8 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     signingSecrets,
     fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
+    replicaId,
+    connectTelemetry: telemetry && (() => telemetry.connect()),
     onReport: ({ isAvailable }) => {
       if (!isAvailable && config.statePersistence.unavailablePolicy === 'exit') loss.abort()
     },
@@ -80,6 +101,11 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
   let shutdown: Shutdown | undefined
   const rootProbe = createRootProbe(config, supervisor, log)
   try {
+    if (telemetry !== undefined) {
+      telemetry.listen(exportEvents(log), () => supervisor.reconnectTelemetry())
+      // Last, so that it has what all others said.
+      parts.add('telemetry', () => telemetry.stop(cause))
+    }
     if (rootProbe !== undefined) {
       // Stopped last, and announced first: others must not miss its file while they know of this replica.
       parts.add('root probe', () => rootProbe.stop())
@@ -101,6 +127,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     const listener = new Listener(native, config, tls, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
       health: (probe, isTrusted) => health.answer(probe, isTrusted),
+      logRequest: config.core.logLevel === 'debug' ? requestLog(log, redactor) : undefined,
       keysFailed: (error) =>
         log.warn(
           { err: error, uri: maskUrls(config.core.auth.jwt.jwksUri ?? '') },
@@ -124,13 +151,39 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       port,
       workers,
       build: native.build,
-      stop: () => stop.run(),
+      stop: (why) => {
+        cause = why
+        return stop.run()
+      },
       hurry: () => stop.hurry(),
       storeLost,
     }
   } catch (error) {
     await parts.stop(onStopError)
     throw error
+  }
+}
+
+/** Writes the lines of requests. Names that clients chose are cut after redaction, so that no part of a secret stays. */
+function requestLog(log: Log, redactor: Redactor): (fields: RequestFields) => void {
+  const named = (name: 'rpc_method' | 'tool', value: string | number | undefined) =>
+    value === undefined ? {} : { [name]: redactor.text(String(value)).slice(0, MAX_NAME_CHARS) }
+  return (fields) => {
+    const { rpc_method: method, tool } = fields
+    log.debug({ ...fields, ...named('rpc_method', method), ...named('tool', tool) }, 'request')
+  }
+}
+
+/** A collector that fails is worth a line, and so is its return; what is lost in between is counted. */
+function exportEvents(log: Log): ExportEvents {
+  return {
+    changed: (signal, problem, counts) => {
+      const { queueFull, exportFailed } = counts[signal]
+      const fields = { signal, dropped: queueFull + exportFailed }
+      if (problem === undefined) log.info(fields, 'telemetry is exported again')
+      else log.warn({ ...fields, reason: problem }, 'telemetry can not be exported and is dropped')
+    },
+    lost: (error) => log.error({ err: error }, 'the export thread ended; starting it again'),
   }
 }
 

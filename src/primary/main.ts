@@ -12,11 +12,14 @@ import { secretsOf } from '../shared/config/secrets.ts'
 import { unbuiltFields } from '../shared/config/unbuilt-fields.ts'
 import { openLog } from '../shared/log.ts'
 import type { Log } from '../shared/log.ts'
+import { mintReplicaId } from '../shared/ids.ts'
 import { Redactor } from '../shared/redaction.ts'
+import { logEntry } from '../shared/telemetry/log-entry.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
+import { TelemetryExport } from './telemetry-export.ts'
 import { readTls } from './listener/tls.ts'
 
 const USAGE = `remote-mcp-adapter: an MCP gateway that moves files between clients and remote MCP servers
@@ -183,7 +186,13 @@ async function serve(args: Arguments): Promise<void> {
         : { logLevel: LOG_LEVELS.find((level) => level === args.logLevel) ?? 'info' }),
     },
   }
-  const log = openLog(config.core.logLevel, 'primary', redactor)
+  const replicaId = mintReplicaId()
+  const telemetry = TelemetryExport.of(config.telemetry, { replicaId, version: packageVersion() })
+  const log = openLog(config.core.logLevel, 'primary', redactor, {
+    fields: { replica: replicaId },
+    onLine:
+      telemetry?.exportsLogs === true ? (line) => telemetry.outbox.log(logEntry(line)) : undefined,
+  })
   const unbuilt = unbuiltFields(loaded)
   if (unbuilt.length > 0)
     log.warn(
@@ -191,7 +200,7 @@ async function serve(args: Arguments): Promise<void> {
       'configuration fields accepted, but without effect in this version',
     )
   await logRisks(loaded, log)
-  const gateway = await startGateway(config, log, redactor)
+  const gateway = await startGateway(config, { log, redactor, replicaId, telemetry })
   log.info(
     {
       host: config.core.host,
@@ -213,7 +222,9 @@ async function serve(args: Arguments): Promise<void> {
 function stopWhenLost(gateway: Gateway, log: Log): void {
   void gateway.storeLost.then(async () => {
     log.error({}, 'stopping, because the shared state can not be reached')
-    await gateway.stop().catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
+    await gateway
+      .stop('other')
+      .catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
     process.exit(STORE_LOST)
   })
 }
@@ -229,7 +240,7 @@ function stopOnSignal(gateway: Gateway, log: Log): void {
     log.info({ signal }, 'stopping')
     unlisten(stop)
     listen(hurry)
-    gateway.stop().then(
+    gateway.stop('signal').then(
       () => process.exit(0),
       (error: unknown) => fail(1, `remote-mcp-adapter: ${String(error)}\n`),
     )

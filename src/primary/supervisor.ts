@@ -29,6 +29,10 @@ export interface SupervisorOptions {
   readonly signingSecrets: readonly string[]
   readonly fallbackBaseUrl: string
   readonly log: Log
+  /** One that is new at every start; made here when it is left out. */
+  readonly replicaId?: string
+  /** Connects a worker to the export of telemetry; undefined where there is none. */
+  readonly connectTelemetry?: (() => MessagePort) | undefined
   /** Entry files of the threads; by default the ones of this package. */
   readonly threads?: { readonly worker?: URL; readonly state?: URL }
   /** Hears what the state thread says of a shared store, about once a second and when something changes. */
@@ -44,7 +48,7 @@ interface Slot {
 /** One per replica. */
 export class Supervisor {
   /** Names this process among the replicas. */
-  readonly replicaId = mintReplicaId()
+  readonly replicaId: string
   readonly #options: SupervisorOptions
   readonly #slots: Slot[]
   /** The state thread, once it is ready. */
@@ -60,6 +64,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options
+    this.replicaId = options.replicaId ?? mintReplicaId()
     this.#slots = Array.from({ length: options.workers }, () => ({
       handle: undefined,
       thread: undefined,
@@ -119,6 +124,14 @@ export class Supervisor {
     this.#draining = true
     for (const { handle } of this.#slots)
       if (handle?.isReady === true) handle.send(['control.drain'])
+  }
+
+  /** Connects the workers to a new export thread. */
+  reconnectTelemetry(): void {
+    for (const { thread } of this.#slots) {
+      const port = thread === undefined ? undefined : this.#options.connectTelemetry?.()
+      if (port !== undefined) thread?.postMessage({ kind: 'telemetry', port }, [port])
+    }
   }
 
   /** Asks each worker to finish within `graceMs`; ends those that don't. */
@@ -216,6 +229,7 @@ export class Supervisor {
     const frames = new MessageChannel()
     const storePort = this.#connectStore()
     const { config, signingSecrets, fallbackBaseUrl, workers, log } = this.#options
+    const telemetryPort = this.#options.connectTelemetry?.()
     const workerData: WorkerOptions = {
       config,
       replicaId: this.replicaId,
@@ -223,6 +237,7 @@ export class Supervisor {
       workers,
       framePort: frames.port2,
       storePort,
+      telemetryPort,
       signingSecrets,
       fallbackBaseUrl,
       maintains: index === 0,
@@ -230,20 +245,25 @@ export class Supervisor {
     }
     const thread = new Worker(this.#options.threads?.worker ?? WORKER_THREAD, {
       workerData,
-      transferList: [frames.port2, storePort],
+      transferList: [
+        frames.port2,
+        storePort,
+        ...(telemetryPort === undefined ? [] : [telemetryPort]),
+      ],
       // Descriptors of files that are being sent belong to the primary: they must outlive the worker that opened them.
       trackUnmanagedFds: false,
     })
     slot.thread = thread
     const startedAtMs = Date.now()
     return new Promise<void>((resolve, reject) => {
-      const handle = new WorkerHandle(frames.port1, {
+      const events = {
         ready: () => {
           if (this.#draining) handle.send(['control.drain'])
           resolve()
         },
-        failed: (message) => reject(new Error(message)),
-      })
+        failed: (message: string) => reject(new Error(message)),
+      }
+      const handle = new WorkerHandle(frames.port1, events, index)
       slot.handle = handle
       thread.once('error', (error) => {
         log.error({ err: error, worker: index }, 'worker failed')

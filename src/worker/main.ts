@@ -8,30 +8,46 @@ import type { ToPrimaryFrame, ToWorkerFrame } from '../shared/frames/frames.ts'
 import { openLog } from '../shared/log.ts'
 import { Redactor } from '../shared/redaction.ts'
 import { RemoteStore } from '../shared/state/remote.ts'
+import { logEntry } from '../shared/telemetry/log-entry.ts'
+import { TelemetryOutbox } from '../shared/telemetry/outbox.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import { WorkerRuntime } from './runtime.ts'
+import { CallTracer } from './tracing/call-tracer.ts'
 
 // The supervisor is the only one who starts this thread.
 const options = workerData as WorkerOptions
 const redactor = new Redactor(secretsOf(options.config))
 redactor.learn({ values: options.signingSecrets })
-const log = openLog(options.config.core.logLevel, `worker-${options.index}`, redactor)
+const { telemetry, core } = options.config
+const outbox =
+  options.telemetryPort === undefined ? undefined : new TelemetryOutbox(options.telemetryPort)
+const log = openLog(core.logLevel, `worker-${options.index}`, redactor, {
+  fields: { replica: options.replicaId },
+  onLine:
+    outbox === undefined || !telemetry.emitLogs ? undefined : (line) => outbox.log(logEntry(line)),
+})
+const tracer =
+  outbox === undefined || !telemetry.traces.enabled
+    ? undefined
+    : new CallTracer({ traces: telemetry.traces, outbox, redactor })
 const store = new RemoteStore(options.storePort)
 const channel: FrameChannel<ToPrimaryFrame, ToWorkerFrame> = new FrameChannel(
   options.framePort,
   (frame) => runtime.receive(frame),
 )
-const runtime = new WorkerRuntime({ options, store, channel, log })
+const runtime = new WorkerRuntime({ options, store, channel, log, tracer })
 
-parentPort?.on('message', (message: { kind: 'store'; port: MessagePort }) =>
-  store.reconnect(message.port),
-)
+parentPort?.on('message', (message: { kind: 'store' | 'telemetry'; port: MessagePort }) => {
+  if (message.kind === 'store') store.reconnect(message.port)
+  else outbox?.reconnect(message.port)
+})
 
 runtime.start().then(
   () => channel.send(['control.ready']),
   (error: unknown) => {
     channel.send(['control.failed', error instanceof Error ? error.message : String(error)])
     channel.close()
+    outbox?.close()
     parentPort?.close()
   },
 )
@@ -40,6 +56,7 @@ runtime.stopped
   .catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
   .finally(() => {
     channel.close()
+    outbox?.close()
     // With its ports closed the thread has nothing to wait for and ends by itself.
     parentPort?.close()
   })

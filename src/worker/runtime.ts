@@ -25,6 +25,7 @@ import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
+import type { CallTracer } from './tracing/call-tracer.ts'
 import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
@@ -34,6 +35,8 @@ export interface RuntimeParts {
   readonly store: RemoteStore
   readonly channel: WorkerChannel
   readonly log: Log
+  /** Undefined while calls are not traced. */
+  readonly tracer?: CallTracer | undefined
 }
 
 interface ServerRuntime {
@@ -129,6 +132,7 @@ export class WorkerRuntime {
         streams: this.#streams,
         sandboxes: this.#sandboxes,
         log,
+        tracer: parts.tracer,
         fallbackBaseUrl: options.fallbackBaseUrl,
       }),
     }))
@@ -207,7 +211,8 @@ export class WorkerRuntime {
 
   #open(frame: Extract<ToWorkerFrame, readonly ['request.head', ...unknown[]]>): void {
     const [, id, route, serverIndex, method, target, headers, body, complete, principal] = frame
-    const request = { route, serverIndex, method, target, headers, body, principal }
+    const correlationId = frame[10]
+    const request = { route, serverIndex, method, target, headers, body, principal, correlationId }
     const exchange = new FrameExchange(id, request, complete, this.#parts.channel, () => {
       this.#exchanges.delete(id)
       if (this.#exchanges.size === 0) this.#whenIdle?.()
@@ -233,8 +238,11 @@ export class WorkerRuntime {
     try {
       work()
     } catch (error) {
-      const { route } = exchange.request
-      this.#parts.log.error({ err: error, route }, 'a request failed unexpectedly')
+      const { route, correlationId } = exchange.request
+      this.#parts.log.error(
+        { err: error, route, request_id: correlationId },
+        'a request failed unexpectedly',
+      )
       const failure = new AdapterError(
         'ADAPTER_INTERNAL',
         'the adapter failed while it handled this request',

@@ -5,7 +5,7 @@ import t from 'tap'
 
 import { readSources } from './sources.ts'
 
-/** Package to the files or folders (ending in a slash) that may import it. ARCHITECTURE.md has the same table. */
+/** Package, or scope with `/*`, to the files or folders (ending in a slash) that may import it. ARCHITECTURE.md has the same table. */
 const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'uWebSockets.js': ['primary/listener/native.ts'],
   'uwebsockets-glibc227': ['primary/listener/native.ts'],
@@ -21,6 +21,8 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   yaml: ['shared/config/'],
   re2js: ['shared/config/patterns.ts'],
   pino: ['shared/log.ts'],
+  '@grpc/grpc-js': ['telemetry/otlp.ts'],
+  '@opentelemetry/*': ['telemetry/'],
   'node:worker_threads': [
     'primary/supervisor.ts',
     'primary/dispatch/',
@@ -29,7 +31,10 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
     'worker/code-mode/',
     'shared/frames/channel.ts',
     'shared/state/',
+    'shared/telemetry/',
     'shared/worker-options.ts',
+    'primary/telemetry-export.ts',
+    'telemetry/export-thread.ts',
   ],
 }
 
@@ -37,12 +42,14 @@ const sources = readSources()
 const isOwnedBy = (owner: string, path: string): boolean =>
   owner.endsWith('/') ? path.startsWith(owner) : path === owner
 
+const scopeOf = (name: string): string => `${name.split('/', 1)[0] ?? ''}/*`
+
 t.test('a package is imported by its owner only', async (t) => {
   for (const { path, packages } of sources) {
     for (const name of new Set(packages)) {
       if (name.startsWith('node:') && OWNERS[name] === undefined) continue
       t.ok(
-        OWNERS[name]?.some((owner) => isOwnedBy(owner, path)),
+        (OWNERS[name] ?? OWNERS[scopeOf(name)])?.some((owner) => isOwnedBy(owner, path)),
         `${path} imports ${name}`,
       )
     }
@@ -53,7 +60,8 @@ t.test('every owner imports what it owns', async (t) => {
   for (const [name, owners] of Object.entries(OWNERS)) {
     for (const owner of owners) {
       const uses = sources.some(
-        ({ path, packages }) => isOwnedBy(owner, path) && packages.includes(name),
+        ({ path, packages }) =>
+          isOwnedBy(owner, path) && packages.some((one) => one === name || scopeOf(one) === name),
       )
       t.ok(uses, `${owner} imports ${name}`)
     }

@@ -163,6 +163,15 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ],
     ['telemetry: {headers: {"a b": c}}', 'telemetry.headers.a b', /HTTP header name/],
     ['telemetry: {headers: {a: "b\\nc"}}', 'telemetry.headers.a', /HTTP header value/],
+    ['telemetry: {traces: {sample_ratio: 1.5}}', 'telemetry.traces.sample_ratio', /from 0 to 1/],
+    ['telemetry: {traces: {sample_ratio: "half"}}', 'telemetry.traces.sample_ratio', /from 0 to 1/],
+    ['telemetry: {traces: {enabled: true}}', 'telemetry.traces.enabled', /telemetry\.enabled/],
+    ['telemetry: {enabled: true, endpoint: "ftp://c"}', 'telemetry.endpoint', /http/],
+    [
+      'telemetry: {enabled: true, transport: http, logs_endpoint: "nowhere:1"}',
+      'telemetry.logs_endpoint',
+      /http/,
+    ],
     ['telemetry: {headers: {a: 5}}', 'telemetry.headers.a', /must be text/],
   ]
   for (const [yaml, path, message] of cases)

@@ -27,6 +27,8 @@ export interface WorkerEvents {
 
 /** See the file comment. Created with the port to a starting thread; `lose` is called once when the thread has ended. */
 export class WorkerHandle {
+  /** Which worker it is. */
+  readonly index: number
   readonly #channel: FrameChannel<ToWorkerFrame, ToPrimaryFrame>
   readonly #pending = new Map<number, PendingRequest>()
   readonly #events: WorkerEvents
@@ -34,7 +36,8 @@ export class WorkerHandle {
   #wasReady = false
   #state: 'starting' | 'ready' | 'lost' = 'starting'
 
-  constructor(port: MessagePort, events: WorkerEvents) {
+  constructor(port: MessagePort, events: WorkerEvents, index = 0) {
+    this.index = index
     this.#events = events
     this.#channel = new FrameChannel<ToWorkerFrame, ToPrimaryFrame>(port, (frame) =>
       this.#receive(frame),
@@ -90,6 +93,7 @@ export class WorkerHandle {
       case 'control.failed':
         this.#events.failed(frame[1])
         return
+      case 'response.note':
       case 'response.head':
       case 'response.body':
       case 'response.end':

@@ -22,8 +22,8 @@ const SLOW_BYTES_PER_SECOND = 16_384
 export interface MessageReceiver {
   /** The bytes belong to the receiver, who takes the callbacks of the response over. */
   whole(body: Uint8Array | string): void
-  /** It was too large or too slow, and answered; or the client left. */
-  over(): void
+  /** It was too large or too slow, and answered with this status; or, without one, the client left. */
+  over(status?: number): void
 }
 
 /** See the file comment. */
@@ -55,11 +55,11 @@ export class MessageIntake {
     let startedAtMs: number | undefined
     let isOver = false
     let lingering: LingeringAnswer | undefined
-    const giveUp = (): void => {
+    const giveUp = (answered?: number): void => {
       isOver = true
       parts.take()
       this.#bufferedBytes -= size
-      receiver.over()
+      receiver.over(answered)
     }
     res.onAborted(() => {
       lingering?.abort()
@@ -74,7 +74,7 @@ export class MessageIntake {
       if (!isLast) startedAtMs ??= this.#clock()
       const refusal = this.#refusal(size) ?? this.#tooSlow(size, startedAtMs)
       if (refusal !== undefined) {
-        giveUp()
+        giveUp(refusal.status)
         const { status, headers: own, body } = errorAnswer(refusal, 'mcp')
         const headers = [...own, ...answerHeaders]
         if (isLast) respond(res, status, headers, body, { headOnly: false, ending: 'close' })

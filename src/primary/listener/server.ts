@@ -5,6 +5,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { Config } from '../../shared/config/config.ts'
 import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { CORRELATION_HEADER, CorrelationIds } from '../admission/correlation-id.ts'
 import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
 import type { HeaderSelection, ReadHeaders } from '../admission/headers.ts'
@@ -28,6 +29,8 @@ import type {
   TlsOptions,
   us_listen_socket,
 } from './native.ts'
+import { RequestRecord } from './request-record.ts'
+import type { RequestFields } from './request-record.ts'
 import { STRICT_TRANSPORT } from './tls.ts'
 import { refuse, respond } from './whole-answer.ts'
 
@@ -37,6 +40,8 @@ export interface ListenerPorts {
   workerFor(sessionId: string): WorkerHandle | undefined
   /** `isTrusted`: somebody asks who is known, and may see addresses and paths. */
   health(probe: Probe, isTrusted: boolean): Promise<{ status: number; body: string }>
+  /** Writes a line for each request; absent where nobody reads them. */
+  readonly logRequest?: ((fields: RequestFields) => void) | undefined
   /** The keys of a token issuer could not be read. */
   keysFailed(error: unknown): void
 }
@@ -55,6 +60,8 @@ interface Asked {
   readonly query: string
   /** Headers that go with any answer to it. */
   readonly answerHeaders: HeaderList
+  readonly correlationId: string
+  readonly record: RequestRecord | undefined
 }
 
 /** See the file comment. */
@@ -67,6 +74,8 @@ export class Listener {
   readonly #cors: CorsPolicy
   readonly #messages: MessageIntake
   readonly #mcpSelections: readonly HeaderSelection[]
+  readonly #serverIds: readonly string[]
+  readonly #correlationIds = new CorrelationIds()
   readonly #fileSelection: HeaderSelection
   readonly #drain = { isDraining: false }
   #socket: us_listen_socket | undefined
@@ -92,6 +101,7 @@ export class Listener {
     this.#mcpSelections = config.servers.map((server) =>
       mcpSelection(server.upstream.clientHeaders, credentialName),
     )
+    this.#serverIds = config.servers.map(({ id }) => id)
     this.#fileSelection = fileSelection(credentialName)
     this.#app = tls === null ? native.uws.App() : native.uws.SSLApp(tls)
     this.#app.any('/*', (res, req) => this.#handle(res, req))
@@ -163,12 +173,42 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
-    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) return
-    const answerHeaders = this.#cors.headersFor(headers.origin)
-    const asked = { route, headers, method, path, query, answerHeaders }
+    const correlationId = this.#correlationIds.nameFor(headers.correlationId)
+    const { logRequest } = this.#ports
+    const record =
+      logRequest && this.#recordOf(route, { headers, method, query, correlationId }, logRequest)
+    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) {
+      record?.answered(204)
+      record?.end()
+      return
+    }
+    const answerHeaders = [
+      ...this.#cors.headersFor(headers.origin),
+      CORRELATION_HEADER,
+      correlationId,
+    ]
+    const asked = { route, headers, method, path, query, answerHeaders, correlationId, record }
     const admission = this.#gate.admit(route, method, { path, query }, headers)
     if (admission.kind === 'pending') this.#hold(res, asked, admission.outcome)
     else this.#settle(res, asked, admission)
+  }
+
+  #recordOf(
+    route: Route,
+    asked: Pick<Asked, 'headers' | 'method' | 'query' | 'correlationId'>,
+    logRequest: (fields: RequestFields) => void,
+  ): RequestRecord {
+    const { headers, method, query, correlationId } = asked
+    const server = 'serverIndex' in route ? this.#serverIds[route.serverIndex] : undefined
+    const facts = {
+      correlationId,
+      route: route.kind,
+      server,
+      method,
+      sessionId: sessionOf(route, query, headers),
+      requestBytes: headers.contentLength,
+    }
+    return new RequestRecord(facts, logRequest)
   }
 
   /** Before anything is asked of the request: browsers send no credentials here. False when it is no preflight that is granted something. */
@@ -201,13 +241,17 @@ export class Listener {
       this.#held--
       const early = held.release()
       if (early !== undefined) this.#settle(res, asked, admission, early)
+      else {
+        asked.record?.fails('client_gone')
+        asked.record?.end()
+      }
       this.#leave()
     })
   }
 
   /** Goes on with a request of which it is known who asks. `early`: what of its body has been read before. */
   #settle(res: HttpResponse, asked: Asked, admission: Settled, early?: EarlyBody): void {
-    const { route, headers, method, path, query, answerHeaders } = asked
+    const { route, headers, method, path, query, answerHeaders, correlationId, record } = asked
     if (admission.kind === 'refused') {
       const { refusal } = admission
       const isOurs = route.kind === 'mcp' || route.kind === 'upload' || route.kind === 'artifact'
@@ -217,6 +261,8 @@ export class Listener {
       const further = [...(refusal.headers ?? []), ...answerHeaders]
       const request = { method, contentLength, headers: further }
       refuse(res, refusal.error, isOurs ? route.kind : 'other', request, this.#drain)
+      asked.record?.answered(refusal.error.status)
+      asked.record?.end()
       return
     }
     switch (route.kind) {
@@ -239,17 +285,14 @@ export class Listener {
         const ending = this.#drain.isDraining ? 'close' : 'keep'
         const body = this.#gate.metadata(route.serverIndex, headers)
         respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
+        record?.answered(200)
+        record?.add(body)
+        record?.end()
         return
       }
       case 'mcp':
       case 'upload':
       case 'artifact': {
-        const sessionId =
-          route.kind === 'artifact'
-            ? route.sessionId
-            : route.kind === 'upload'
-              ? uploadSession(query)
-              : headers.sessionId
         this.#forward(
           res,
           {
@@ -261,8 +304,10 @@ export class Listener {
             contentLength: headers.contentLength,
             answerHeaders,
             principal: admission.principal,
+            correlationId,
+            record,
           },
-          sessionId,
+          sessionOf(route, query, headers),
           early,
         )
       }
@@ -281,12 +326,11 @@ export class Listener {
         'ADAPTER_OVERLOADED',
         'the worker for this request is starting; repeat it shortly',
       )
-      refuse(res, error, request.route, { ...request, headers: request.answerHeaders }, this.#drain)
+      this.#refuseLate(res, error, request)
       return
     }
     if (request.route === 'mcp' && !this.#messages.hasRoomFor(request.contentLength)) {
-      const notTaken = { ...request, headers: request.answerHeaders }
-      refuse(res, tooManyMessages(), request.route, notTaken, this.#drain)
+      this.#refuseLate(res, tooManyMessages(), request)
       return
     }
     this.#taken++
@@ -295,7 +339,12 @@ export class Listener {
       const receiver: MessageReceiver = {
         whole: (body) =>
           new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
-        over: this.#leave,
+        over: (status) => {
+          if (status === undefined) request.record?.fails('client_gone')
+          else request.record?.answered(status)
+          request.record?.end()
+          this.#leave()
+        },
       }
       this.#messages.collect(res, request, receiver, early)
       return
@@ -304,6 +353,12 @@ export class Listener {
     if (request.route === 'upload' && (request.method === 'POST' || request.method === 'PUT'))
       exchange.dispatchStreaming()
     else exchange.dispatchWhole(null)
+  }
+
+  #refuseLate(res: HttpResponse, error: AdapterError, request: AdmittedRequest): void {
+    refuse(res, error, request.route, { ...request, headers: request.answerHeaders }, this.#drain)
+    request.record?.answered(error.status)
+    request.record?.end()
   }
 
   readonly #leave = (): void => {
@@ -337,7 +392,7 @@ export class Listener {
     res: HttpResponse,
     probe: Probe,
     headOnly: boolean,
-    { headers, answerHeaders }: Pick<Asked, 'headers' | 'answerHeaders'>,
+    { headers, answerHeaders, record }: Pick<Asked, 'headers' | 'answerHeaders' | 'record'>,
   ): void {
     let gone = false
     res.onAborted(() => {
@@ -346,6 +401,10 @@ export class Listener {
     const answer = async () =>
       this.#ports.health(probe, probe === 'healthz' && (await this.#isKnown(headers)))
     void answer().then(({ status, body }) => {
+      record?.answered(status)
+      record?.add(body)
+      if (gone) record?.fails('client_gone')
+      record?.end()
       if (!gone)
         respond(
           res,
@@ -356,6 +415,13 @@ export class Listener {
         )
     })
   }
+}
+
+/** The session that a request is about, as it says; empty when it names none. */
+function sessionOf(route: Route, query: string, headers: ReadHeaders): string {
+  if (route.kind === 'artifact') return route.sessionId
+  if (route.kind === 'upload') return uploadSession(query)
+  return headers.sessionId
 }
 
 /** The session that an upload URL names; its signature is checked by the worker. */

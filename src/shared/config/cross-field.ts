@@ -30,7 +30,39 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
     ...checkForwardedHeaders(document),
     ...checkPaths(document),
     ...checkAdapters(document),
+    ...checkTelemetry(document),
   ]
+}
+
+function* checkTelemetry({ telemetry }: ConfigDocument): Generator<RuleViolation> {
+  const { enabled, endpoint, logs_endpoint: logs, traces } = telemetry
+  // Of logs, files that are in use elsewhere have it so; traces are new.
+  if (traces.enabled && !enabled) {
+    yield {
+      path: ['telemetry', 'traces', 'enabled'],
+      message: 'needs telemetry.enabled: true; nothing is exported without it',
+    }
+  }
+  const endpoints = [
+    { path: ['endpoint'], value: endpoint },
+    { path: ['logs_endpoint'], value: logs },
+    { path: ['traces', 'endpoint'], value: traces.endpoint },
+  ]
+  for (const { path, value } of endpoints) {
+    if (!enabled || value === null || isEndpoint(value, telemetry.transport)) continue
+    yield {
+      path: ['telemetry', ...path],
+      message:
+        telemetry.transport === 'http'
+          ? 'must be an http:// or https:// URL such as http://collector:4318/v1/traces'
+          : 'must be an http:// or https:// URL or host:port, such as collector:4317',
+    }
+  }
+}
+
+function isEndpoint(text: string, transport: 'grpc' | 'http'): boolean {
+  if (/^https?:\/\//i.test(text)) return URL.canParse(text)
+  return transport === 'grpc' && /^(?:\[[0-9a-fA-F:.]+\]|[^\s/:@]+)(?::\d{1,5})?$/.test(text)
 }
 
 function* checkAuth({ core }: ConfigDocument): Generator<RuleViolation> {

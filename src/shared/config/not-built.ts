@@ -15,7 +15,11 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.upstream_metadata_cache_ttl_seconds' },
   { path: 'core.max_start_wait_seconds' },
   { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
-  { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'telemetry.export_interval_seconds', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'telemetry.max_queue_size', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'telemetry.queue_batch_size', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'telemetry.periodic_flush_seconds', unless: { path: 'telemetry.enabled', is: [false] } },
+  { path: 'telemetry.drop_on_queue_full', unless: { path: 'telemetry.enabled', is: [false] } },
   { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
   {
     path: 'servers[].upstream_ping.*',

@@ -1,7 +1,41 @@
-/** `telemetry`: export of metrics and logs over OTLP. */
+/** `telemetry`: export of metrics, logs and traces over OTLP. */
 
-import { bool, choice, headerMap, positive, section, text } from './fields.ts'
+import { bool, choice, headerMap, positive, ratio, section, text } from './fields.ts'
 import { z } from 'zod'
+
+const tracesSchema = section({
+  enabled: bool()
+    .default(false)
+    .describe(
+      'Record a span for each MCP call, between that of its client and that of the upstream (W3C Trace Context), and export it. Needs `telemetry.enabled`.',
+    ),
+  endpoint: text()
+    .nullable()
+    .default(null)
+    .describe(
+      'Where spans go; null for `http://localhost:4318/v1/traces` with `http`, for `telemetry.endpoint` with `grpc`.',
+    ),
+  sample_ratio: ratio()
+    .default(1)
+    .describe(
+      'Share of calls that are recorded, from 0 to 1, of those that come without a decision of their client.',
+    ),
+  parent_based: bool()
+    .default(true)
+    .describe(
+      "Record a call when its client's trace context says so, and only then. Set to false where clients are not to decide: then `sample_ratio` alone does.",
+    ),
+  max_queue_size: positive()
+    .default(2048)
+    .describe('Spans held for export; further ones are dropped and counted.'),
+  max_export_batch_size: positive().default(512).describe('Spans sent at a time.'),
+  schedule_delay_millis: positive()
+    .default(1000)
+    .describe('Milliseconds between two exports of spans.'),
+  export_timeout_millis: positive()
+    .default(10_000)
+    .describe('Milliseconds an export of spans may take.'),
+})
 
 /** `telemetry`. */
 export const telemetrySchema = section({
@@ -16,7 +50,9 @@ export const telemetrySchema = section({
   logs_endpoint: text()
     .nullable()
     .default(null)
-    .describe('Where logs go; null for `http://localhost:4318/v1/logs` with `http`.'),
+    .describe(
+      'Where logs go; null for `http://localhost:4318/v1/logs` with `http`, for `telemetry.endpoint` with `grpc`.',
+    ),
   insecure: bool().default(true).describe('Use gRPC without TLS.'),
   headers: headerMap()
     .default({})
@@ -32,23 +68,30 @@ export const telemetrySchema = section({
   log_batch_max_queue_size: positive()
     .nullable()
     .default(null)
-    .describe('Log records held for export; null for the default of the exporter.'),
+    .describe('Log records held for export, further ones are dropped and counted; null for 2048.'),
   log_batch_max_export_batch_size: positive()
     .nullable()
     .default(null)
-    .describe('Log records sent at a time; null for the default of the exporter.'),
+    .describe('Log records sent at a time; null for 512.'),
   log_batch_schedule_delay_millis: positive()
     .nullable()
     .default(null)
-    .describe('Milliseconds between two exports of logs; null for the default of the exporter.'),
+    .describe('Milliseconds between two exports of logs; null for 1000.'),
   log_batch_export_timeout_millis: positive()
     .nullable()
     .default(null)
-    .describe('Milliseconds an export of logs may take; null for the default of the exporter.'),
+    .describe('Milliseconds an export of logs may take; null for `export_timeout_seconds`.'),
   drop_on_queue_full: bool().default(true).describe('Drop events when the queue is full.'),
   flush_on_shutdown: bool().default(true).describe('Export what is left at shutdown.'),
-  flush_on_terminate: bool().default(true).describe('Export what is left on a stop signal.'),
-  emit_logs: bool().default(false).describe('Export logs too.'),
+  flush_on_terminate: bool()
+    .default(true)
+    .describe('Export what is left on a stop signal, where `flush_on_shutdown` allows it.'),
+  emit_logs: bool()
+    .default(false)
+    .describe(
+      'Export log lines too, at `core.log_level`, as they are written: redacted. Needs `telemetry.enabled`.',
+    ),
+  traces: tracesSchema.prefault({}).describe('Traces over OTLP.'),
   service_name: text().default('remote-mcp-adapter').describe('`service.name` of the resource.'),
   service_namespace: z
     .string()
