@@ -17,7 +17,7 @@ import {
   sendJson,
   startScriptedUpstream,
 } from '../support/upstreams/scripted-upstream.ts'
-import { WireSession } from '../support/wire.ts'
+import { POST_HEADERS, send, WireSession } from '../support/wire.ts'
 
 t.setTimeout(300_000)
 
@@ -30,11 +30,13 @@ const COLLECTOR_KEY = noted('collector-key-0123456789')
 const collector = await startOtlpReceiver()
 const everything = await startEverythingServer()
 const upstream = await startScriptedUpstream()
+const stateless = await startScriptedUpstream({ stateless: true })
 const replica = await startTracing(collector, {})
 t.teardown(async () => {
   await replica.stop()
   await everything.stop()
   await upstream.stop()
+  await stateless.stop()
   await collector.stop()
 })
 
@@ -64,10 +66,19 @@ function startTracing(
       servers: [
         { id: 'everything', mount_path: '/mcp/everything', upstream: { url: everything.url } },
         {
+          id: 'coded',
+          mount_path: '/mcp/coded',
+          upstream: { url: upstream.url },
+          code_mode_enabled: true,
+        },
+        { id: 'modern', mount_path: '/mcp/modern', upstream: { url: stateless.url } },
+        {
           id: 'scripted',
           mount_path: '/mcp/scripted',
           upstream: { url: upstream.url },
-          adapters: [{ type: 'artifact_producer', tools: ['render'] }],
+          adapters: [
+            { type: 'artifact_producer', tools: ['render', 'paint'], output_path_argument: 'out' },
+          ],
         },
       ],
     },
@@ -173,6 +184,77 @@ t.test(
     )
   },
 )
+
+t.test('a message that is rewritten for its tool has our span in it too', async (t) => {
+  const traceId = freshTrace()
+  const session = await WireSession.open(`${replica.url}/mcp/scripted`)
+  const _meta = { traceparent: `00-${traceId}-${PARENT}-01`, progressToken: 'p' }
+  await session.request('tools/call', { name: 'paint', arguments: { out: 'a.txt' }, _meta })
+  const [span] = await spansOf(traceId, 1)
+  const [sent] = upstream.requests('tools/call paint')
+  t.match(sent?.json, {
+    params: {
+      arguments: { out: /^\/.*a\.txt$/ },
+      _meta: { traceparent: `00-${traceId}-${span?.spanId}-01`, progressToken: 'p' },
+    },
+  })
+  // One that had none gets none.
+  await session.post(session.message('tools/call', { name: 'paint', arguments: {} }), {
+    traceparent: `00-${traceId}-${PARENT}-01`,
+  })
+  await spansOf(traceId, 2)
+  t.notMatch(upstream.requests('tools/call paint')[1]?.body, 'traceparent')
+})
+
+t.test('the calls of a script are those of the call that it came with', async (t) => {
+  const traceId = freshTrace()
+  const session = await WireSession.open(`${replica.url}/mcp/coded`)
+  const code = 'await callTool("inner-a"); return await callTool("inner-b")'
+  const _meta = { traceparent: `00-${traceId}-${PARENT}-01` }
+  await session.request('tools/call', { name: 'coded_execute', arguments: { code }, _meta })
+  const spans = await spansOf(traceId, 1)
+  t.same(
+    spans.map(({ attributes }) => attributes['gen_ai.tool.name']),
+    ['coded_execute'],
+  )
+  const next = `00-${traceId}-${spans[0]?.spanId}-01`
+  for (const name of ['inner-a', 'inner-b']) {
+    const [sent] = upstream.requests(`tools/call ${name}`)
+    t.equal(sent?.headers['traceparent'], next)
+    t.match(sent?.json, { params: { _meta: { traceparent: next } } })
+  }
+})
+
+t.test('a call without a session is traced the same way', async (t) => {
+  const traceId = freshTrace()
+  const revision = '2026-07-28'
+  const _meta = {
+    'io.modelcontextprotocol/protocolVersion': revision,
+    'io.modelcontextprotocol/clientInfo': { name: 'wire', version: '1' },
+    'io.modelcontextprotocol/clientCapabilities': {},
+    traceparent: `00-${traceId}-${PARENT}-01`,
+  }
+  const params = { name: 'free', arguments: {}, _meta }
+  const answer = await send(`${replica.url}/mcp/modern`, {
+    headers: {
+      ...POST_HEADERS,
+      'mcp-protocol-version': revision,
+      'mcp-method': 'tools/call',
+      'mcp-name': 'free',
+    },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 7, method: 'tools/call', params }),
+  })
+  t.equal(answer.status, 200, answer.body)
+  const [span] = await spansOf(traceId, 1)
+  t.match(span, { parentSpanId: PARENT, attributes: { 'mcp.protocol.version': revision } })
+  t.equal(span?.attributes['mcp.session.id'], undefined)
+  const [sent] = stateless.requests('tools/call free')
+  const next = `00-${traceId}-${span?.spanId}-01`
+  t.match(sent, {
+    headers: { traceparent: next },
+    json: { params: { _meta: { traceparent: next } } },
+  })
+})
 
 t.test('a message whose context can not be told for sure is passed on as it came', async (t) => {
   const session = await WireSession.open(`${replica.url}/mcp/scripted`)

@@ -69,8 +69,9 @@ export class RequestRecord {
     if (sessionId !== undefined) this.#sessionId = sessionId
   }
 
-  /** Counts bytes of the answer's body. */
+  /** Counts bytes of the answer's body; one to HEAD has none. */
   add(body: Uint8Array | string | number): void {
+    if (this.#facts.method === 'HEAD') return
     if (typeof body === 'number') this.#bytes += body
     else this.#bytes += typeof body === 'string' ? Buffer.byteLength(body) : body.byteLength
   }

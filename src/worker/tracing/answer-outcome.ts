@@ -23,7 +23,7 @@ export class AnswerOutcome {
   #parts: Uint8Array[] = []
   #bytes = 0
   #form: 'json' | 'events' | 'other' = 'other'
-  #splitter = new SseSplitter(MAX_BYTES)
+  #splitter: SseSplitter | undefined
   #failure: Failure | undefined
 
   begin(status: number, headers: HeaderList): void {
@@ -44,6 +44,7 @@ export class AnswerOutcome {
     }
     try {
       // A copy, because the splitter keeps parts of it and the piece is given away.
+      this.#splitter ??= new SseSplitter(MAX_BYTES)
       for (const event of this.#splitter.push(new Uint8Array(chunk))) this.#look(messageOf(event))
     } catch {
       this.#forget()
