@@ -29,8 +29,8 @@ export interface Gateway {
   readonly port: number
   readonly workers: number
   readonly build: string
-  /** Stops as `core.pre_drain_seconds` and `core.shutdown_timeout_seconds` say (shutdown.ts). Idempotent. `cause`: `signal` when the process was told to. */
-  stop(cause: 'signal' | 'other'): Promise<void>
+  /** Stops as `core.pre_drain_seconds` and `core.shutdown_timeout_seconds` say (shutdown.ts). Idempotent. */
+  stop(): Promise<void>
   /** Cuts a stop that runs short: what is in hand is given up. */
   hurry(): void
   /** Resolves when `unavailable_policy: exit` asks for the end of this replica. */
@@ -64,7 +64,6 @@ export async function startGateway(
   { log, redactor, replicaId, telemetry }: GatewayServices,
 ): Promise<Gateway> {
   const parts = new StopList()
-  let cause: 'signal' | 'other' = 'other'
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
   const tls = readTls(config.core)
@@ -104,7 +103,7 @@ export async function startGateway(
     if (telemetry !== undefined) {
       telemetry.listen(exportEvents(log), () => supervisor.reconnectTelemetry())
       // Last, so that it has what all others said.
-      parts.add('telemetry', () => telemetry.stop(cause))
+      parts.add('telemetry', () => telemetry.stop())
     }
     if (rootProbe !== undefined) {
       // Stopped last, and announced first: others must not miss its file while they know of this replica.
@@ -151,11 +150,14 @@ export async function startGateway(
       port,
       workers,
       build: native.build,
-      stop: (why) => {
-        cause = why
+      stop: () => {
+        telemetry?.stopRequested()
         return stop.run()
       },
-      hurry: () => stop.hurry(),
+      hurry: () => {
+        stop.hurry()
+        telemetry?.hurry()
+      },
       storeLost,
     }
   } catch (error) {

@@ -222,9 +222,7 @@ async function serve(args: Arguments): Promise<void> {
 function stopWhenLost(gateway: Gateway, log: Log): void {
   void gateway.storeLost.then(async () => {
     log.error({}, 'stopping, because the shared state can not be reached')
-    await gateway
-      .stop('other')
-      .catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
+    await gateway.stop().catch((error: unknown) => log.error({ err: error }, 'stopping failed'))
     process.exit(STORE_LOST)
   })
 }
@@ -240,7 +238,7 @@ function stopOnSignal(gateway: Gateway, log: Log): void {
     log.info({ signal }, 'stopping')
     unlisten(stop)
     listen(hurry)
-    gateway.stop('signal').then(
+    gateway.stop().then(
       () => process.exit(0),
       (error: unknown) => fail(1, `remote-mcp-adapter: ${String(error)}\n`),
     )

@@ -43,12 +43,15 @@ export class TelemetryExport {
   readonly outbox: TelemetryOutbox
   readonly #entry: URL
   readonly #options: ExportThreadOptions
-  readonly #flushMs: { readonly onSignal: number; readonly onShutdown: number }
+  readonly #hastens: boolean
+  readonly #lastMs: number
   #events: ExportEvents | undefined
   #thread: Worker
   #counts: ExportCounts = { logs: NO_COUNTS, spans: NO_COUNTS }
   #whenRestarted: (() => void) | undefined
   #isStopping = false
+  #isHurried = false
+  #stopped: Promise<void> | undefined
 
   /** Undefined where the configuration exports neither logs nor spans. `thread` is another entry file than that of this package. */
   static of(
@@ -82,9 +85,8 @@ export class TelemetryExport {
       logs: telemetry.emitLogs ? logOptions(telemetry) : undefined,
       spans: telemetry.traces.enabled ? spanOptions(telemetry) : undefined,
     }
-    const lastMs = telemetry.shutdownDrainTimeoutSeconds * 1_000
-    const onShutdown = telemetry.flushOnShutdown ? lastMs : 0
-    this.#flushMs = { onShutdown, onSignal: telemetry.flushOnTerminate ? onShutdown : 0 }
+    this.#hastens = telemetry.flushOnTerminate
+    this.#lastMs = telemetry.flushOnShutdown ? telemetry.shutdownDrainTimeoutSeconds * 1_000 : 0
     this.#thread = this.#start()
     this.outbox = new TelemetryOutbox(this.connect())
   }
@@ -111,12 +113,29 @@ export class TelemetryExport {
     this.#whenRestarted = whenRestarted
   }
 
-  /** Exports what is left, as the configuration says for this kind of stop, and ends the thread. Call it when all other threads have ended. */
-  async stop(cause: 'signal' | 'other'): Promise<void> {
-    if (this.#isStopping) return
+  /** Exports what is there, where `flush_on_terminate` asks for it. Waits for nothing. */
+  stopRequested(): void {
+    if (!this.#hastens || this.#isStopping) return
+    this.outbox.hasten()
+    this.#thread.postMessage({ kind: 'hasten' })
+  }
+
+  /** Exports what is left, where `flush_on_shutdown` asks for it, and ends the thread. Call it when all other threads have ended. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  /** Waits no more for the collector. */
+  hurry(): void {
+    this.#isHurried = true
+    if (this.#isStopping) void this.#thread.terminate()
+  }
+
+  async #stop(): Promise<void> {
     this.#isStopping = true
     this.outbox.close()
-    const limitMs = cause === 'signal' ? this.#flushMs.onSignal : this.#flushMs.onShutdown
+    const limitMs = this.#isHurried ? 0 : this.#lastMs
     const thread = this.#thread
     let limit: NodeJS.Timeout | undefined
     const ended = new Promise<void>((resolve) => {

@@ -51,6 +51,11 @@ export class BatchQueue<T> {
     this.#next()
   }
 
+  /** Sends what waits now, before its time. */
+  hasten(): void {
+    if (this.#waiting.length > 0) this.#underWay ??= this.#send()
+  }
+
   /** Sends what waits, for `limitMs` at most; the rest is dropped. */
   async flush(limitMs: number): Promise<void> {
     const deadlineAtMs = Date.now() + limitMs

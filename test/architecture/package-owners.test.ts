@@ -34,7 +34,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
     'shared/telemetry/',
     'shared/worker-options.ts',
     'primary/telemetry-export.ts',
-    'telemetry/export-thread.ts',
+    'telemetry/',
   ],
 }
 

@@ -2,8 +2,8 @@
 import t from 'tap'
 
 import { eventually, within } from '../support/eventually.ts'
-import { startOtlpReceiver } from '../support/otlp-receiver.ts'
-import type { OtlpReceiver, ReceivedLog } from '../support/otlp-receiver.ts'
+import { startOtlpCollector } from '../support/otlp-collector.ts'
+import type { OtlpCollector, ReceivedLog } from '../support/otlp-collector.ts'
 import { startReplica } from '../support/replica.ts'
 import type { Replica } from '../support/replica.ts'
 import { noted } from '../support/secret-scan.ts'
@@ -54,7 +54,7 @@ function startLogging(
   })
 }
 
-function exporting(collector: OtlpReceiver, more: Readonly<Record<string, unknown>> = {}) {
+function exporting(collector: OtlpCollector, more: Readonly<Record<string, unknown>> = {}) {
   return {
     enabled: true,
     emit_logs: true,
@@ -180,7 +180,7 @@ t.test('a request keeps the name that it came with, if that can be one', async (
 
 t.test('lines go over OTLP as they are written, from every thread', async (t) => {
   for (const transport of ['http', 'grpc'] as const) {
-    const collector = await startOtlpReceiver()
+    const collector = await startOtlpCollector()
     const replica = await startLogging(
       'debug',
       exporting(collector, {
@@ -231,18 +231,39 @@ t.test('lines go over OTLP as they are written, from every thread', async (t) =>
 })
 
 t.test('the last lines are left where the configuration says so', async (t) => {
-  const collector = await startOtlpReceiver()
+  const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())
-  for (const flag of ['flush_on_terminate', 'flush_on_shutdown']) {
-    const more = { [flag]: false, log_batch_schedule_delay_millis: 600_000 }
-    const replica = await startLogging('info', exporting(collector, more))
-    t.equal(await replica.stop(), 0)
-    t.equal(collector.logs.length, 0)
-  }
+  const delay = { log_batch_schedule_delay_millis: 600_000 }
+  const quiet = await startLogging(
+    'info',
+    exporting(collector, { ...delay, flush_on_terminate: false, flush_on_shutdown: false }),
+  )
+  t.equal(await quiet.stop(), 0)
+  t.equal(collector.logs.length, 0)
+  // At the signal, though a request that is in hand holds up the end.
+  const told = await startLogging(
+    'info',
+    exporting(collector, { ...delay, flush_on_shutdown: false }),
+    { shutdown_timeout_seconds: 30 },
+  )
+  const session = await WireSession.open(`${told.url}/mcp/scripted`)
+  const held: { end(): unknown }[] = []
+  upstream.scripts.set('tools/call held', (request) => {
+    held.push(request.response)
+  })
+  const call = session.call('held').catch(() => undefined)
+  await eventually('a call is in hand', () => held.length === 1)
+  const stopped = told.stop()
+  await eventually('the first lines are there', () =>
+    collector.logs.some(({ body }) => body === 'listening'),
+  )
+  for (const response of held) response.end()
+  await call
+  t.equal(await stopped, 0)
 })
 
 t.test('nothing is exported while telemetry.enabled is false', async (t) => {
-  const collector = await startOtlpReceiver()
+  const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())
   const replica = await startLogging('debug', exporting(collector, { enabled: false }))
   t.equal(await replica.stop(), 0)
@@ -251,7 +272,7 @@ t.test('nothing is exported while telemetry.enabled is false', async (t) => {
 
 for (const transport of ['http', 'grpc'] as const) {
   t.test(`a collector that is not there, or hangs, is not felt (${transport})`, async (t) => {
-    const collector = await startOtlpReceiver()
+    const collector = await startOtlpCollector()
     collector.mood = 'hangs'
     const replica = await startLogging(
       'debug',
@@ -276,7 +297,7 @@ for (const transport of ['http', 'grpc'] as const) {
 }
 
 t.test('an export goes on when its collector comes back, and says what was lost', async (t) => {
-  const collector = await startOtlpReceiver()
+  const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())
   collector.mood = 'fails'
   const replica = await startLogging(

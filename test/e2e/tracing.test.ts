@@ -1,14 +1,13 @@
-// Traces: one span for each call, below that of the client and above that of the upstream, whatever happens on the way and to the collector.
+// Traces: one span for each call, below that of the client and above that of the upstream, whatever happens on the way.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import t from 'tap'
 
-import { eventually, within } from '../support/eventually.ts'
-import { startOtlpReceiver } from '../support/otlp-receiver.ts'
-import type { Mood, OtlpReceiver, ReceivedSpan } from '../support/otlp-receiver.ts'
-import { startReplica } from '../support/replica.ts'
-import type { Replica } from '../support/replica.ts'
+import { eventually } from '../support/eventually.ts'
+import { startOtlpCollector } from '../support/otlp-collector.ts'
+import type { ReceivedSpan } from '../support/otlp-collector.ts'
 import { noted } from '../support/secret-scan.ts'
+import { COLLECTOR_KEY, startTracing } from '../support/traced-replica.ts'
 import { startEverythingServer } from '../support/upstreams/everything-server.ts'
 import {
   beginStream,
@@ -25,13 +24,16 @@ const TRACE = '0af7651916cd43dd8448eb211c80319c'
 const PARENT = 'b7ad6b7169203331'
 const SAMPLED = `00-${TRACE}-${PARENT}-01`
 const UNSAMPLED = `00-${TRACE}-${PARENT}-00`
-const COLLECTOR_KEY = noted('collector-key-0123456789')
 
-const collector = await startOtlpReceiver()
+const collector = await startOtlpCollector()
 const everything = await startEverythingServer()
 const upstream = await startScriptedUpstream()
 const stateless = await startScriptedUpstream({ stateless: true })
-const replica = await startTracing(collector, {})
+const replica = await startTracing(
+  { scripted: upstream.url, stateless: stateless.url, everything: everything.url },
+  collector,
+  {},
+)
 t.teardown(async () => {
   await replica.stop()
   await everything.stop()
@@ -39,51 +41,6 @@ t.teardown(async () => {
   await stateless.stop()
   await collector.stop()
 })
-
-/** An adapter that traces, over HTTP unless told otherwise. */
-function startTracing(
-  receiver: OtlpReceiver,
-  traces: Readonly<Record<string, unknown>>,
-  telemetry: Readonly<Record<string, unknown>> = {},
-): Promise<Replica> {
-  return startReplica({
-    config: {
-      core: { workers: 1 },
-      telemetry: {
-        enabled: true,
-        transport: 'http',
-        headers: { 'X-Collector-Key': COLLECTOR_KEY },
-        service_name: 'adapter-under-test',
-        service_namespace: 'tests',
-        ...telemetry,
-        traces: {
-          enabled: true,
-          endpoint: `${receiver.url}/v1/traces`,
-          schedule_delay_millis: 50,
-          ...traces,
-        },
-      },
-      servers: [
-        { id: 'everything', mount_path: '/mcp/everything', upstream: { url: everything.url } },
-        {
-          id: 'coded',
-          mount_path: '/mcp/coded',
-          upstream: { url: upstream.url },
-          code_mode_enabled: true,
-        },
-        { id: 'modern', mount_path: '/mcp/modern', upstream: { url: stateless.url } },
-        {
-          id: 'scripted',
-          mount_path: '/mcp/scripted',
-          upstream: { url: upstream.url },
-          adapters: [
-            { type: 'artifact_producer', tools: ['render', 'paint'], output_path_argument: 'out' },
-          ],
-        },
-      ],
-    },
-  })
-}
 
 /** The spans of a trace, once there are as many. */
 async function spansOf(traceId: string, count: number): Promise<ReceivedSpan[]> {
@@ -480,84 +437,3 @@ t.test('a batch is one span', async (t) => {
     ['batch'],
   )
 })
-
-t.test('the share decides alone where clients are not to', async (t) => {
-  const none = await startTracing(collector, { sample_ratio: 0, parent_based: false })
-  t.teardown(() => none.stop())
-  const session = await WireSession.open(`${none.url}/mcp/scripted`)
-  const traceId = freshTrace()
-  await session.post(session.message('tools/call', { name: 'share' }), {
-    traceparent: `00-${traceId}-${PARENT}-01`,
-  })
-  await session.call('rootless')
-  t.match(
-    upstream.requests('tools/call share')[0]?.headers['traceparent'],
-    new RegExp(`^00-${traceId}-(?!${PARENT})[0-9a-f]{16}-00$`),
-    'the upstream hears that nobody records it',
-  )
-  t.match(upstream.requests('tools/call rootless')[0]?.headers['traceparent'], /-00$/)
-  await none.stop()
-  t.equal(
-    collector.spans.some((span) => span.traceId === traceId),
-    false,
-  )
-})
-
-t.test('without traces, contexts pass untouched', async (t) => {
-  const plain = await startTracing(collector, { enabled: false })
-  t.teardown(() => plain.stop())
-  const session = await WireSession.open(`${plain.url}/mcp/scripted`)
-  const body = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"off","_meta":{"traceparent":"${SAMPLED}"}}}`
-  await session.post(body, { traceparent: SAMPLED, tracestate: 'a=1' })
-  const [sent] = upstream.requests('tools/call off')
-  t.match(sent, { body, headers: { traceparent: SAMPLED, tracestate: 'a=1' } })
-})
-
-t.test('spans go over gRPC, and the last ones at the stop', async (t) => {
-  const grpc = await startTracing(
-    collector,
-    { endpoint: collector.grpcTarget, schedule_delay_millis: 600_000 },
-    { transport: 'grpc' },
-  )
-  const session = await WireSession.open(`${grpc.url}/mcp/scripted`)
-  const traceId = freshTrace()
-  await session.post(session.message('ping'), { traceparent: `00-${traceId}-${PARENT}-01` })
-  t.equal(await grpc.stop(), 0)
-  const [span] = await spansOf(traceId, 1)
-  t.match(span, { name: 'ping', parentSpanId: PARENT })
-  t.equal(collector.headers.at(-1)?.['x-collector-key'], COLLECTOR_KEY)
-})
-
-for (const transport of ['http', 'grpc'] as const) {
-  const moods = transport === 'http' ? ['dead', 'hangs', 'fails', 'garbage'] : ['dead', 'hangs']
-  for (const mood of moods) {
-    t.test(`a collector that ${mood} (${transport}) is not felt by calls`, async (t) => {
-      const bad = await startOtlpReceiver()
-      if (mood === 'dead') await bad.stop()
-      else {
-        bad.mood = mood as Mood // one of those above
-        t.teardown(() => bad.stop())
-      }
-      const target = transport === 'grpc' ? bad.grpcTarget : `${bad.url}/v1/traces`
-      const traces = {
-        endpoint: target,
-        export_timeout_millis: 300,
-        max_queue_size: 5,
-        max_export_batch_size: 2,
-      }
-      const adapter = await startTracing(bad, traces, {
-        transport,
-        shutdown_drain_timeout_seconds: 1,
-      })
-      const session = await WireSession.open(`${adapter.url}/mcp/scripted`)
-      for (let i = 0; i < 40; i++) {
-        const answer = await within('a call is answered', session.call('free'), 5_000)
-        if (answer.status !== 200) t.fail(answer.body)
-      }
-      // What came is no OTLP, but whoever sent it took the spans.
-      if (mood !== 'garbage')
-        await eventually('it is said', () => adapter.logs().includes('can not be exported'))
-      t.equal(await within('the adapter stops', adapter.stop(), 15_000), 0)
-    })
-  }
-}

@@ -4,7 +4,7 @@ import t from 'tap'
 import { TelemetryExport } from '../../src/primary/telemetry-export.ts'
 import { parseConfig } from '../../src/shared/config/load.ts'
 import { eventually, within } from '../support/eventually.ts'
-import { startOtlpReceiver } from '../support/otlp-receiver.ts'
+import { startOtlpCollector } from '../support/otlp-collector.ts'
 
 const IDENTITY = { replicaId: 'a-replica', version: '1.2.3' }
 
@@ -37,7 +37,7 @@ t.test('nothing is started where nothing is to be exported', async (t) => {
 })
 
 t.test('every record is exported, or counted among those that were dropped', async (t) => {
-  const collector = await startOtlpReceiver()
+  const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())
   for (const mood of ['well', 'fails'] as const) {
     collector.mood = mood
@@ -60,7 +60,7 @@ t.test('every record is exported, or counted among those that were dropped', asy
     // What the outbox dropped is told with the next batch.
     await eventually('the first batch is there', () => sum() >= 3_000)
     telemetry.outbox.log(entry('one more'))
-    await telemetry.stop('other')
+    await telemetry.stop()
     const { logs, spans } = telemetry.counts
     t.equal(sum(), 5_001, mood)
     t.ok(logs.queueFull >= 904 + 3_900, 'bounded on both sides')
@@ -71,17 +71,17 @@ t.test('every record is exported, or counted among those that were dropped', asy
 })
 
 t.test('long lines are bounded by their characters', async (t) => {
-  const collector = await startOtlpReceiver()
+  const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())
   const telemetry = started({ emit_logs: true, logs_endpoint: `${collector.url}/v1/logs` })
   for (let i = 0; i < 100; i++) telemetry.outbox.log(entry('x'.repeat(65_536)))
-  await telemetry.stop('other')
+  await telemetry.stop()
   t.equal(telemetry.counts.logs.exported, 64)
   t.equal(telemetry.counts.logs.queueFull, 36)
 })
 
 t.test('a stop gives up at its limit, and may be asked for twice', async (t) => {
-  const collector = await startOtlpReceiver()
+  const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())
   collector.mood = 'hangs'
   const telemetry = started({
@@ -90,7 +90,7 @@ t.test('a stop gives up at its limit, and may be asked for twice', async (t) => 
     shutdown_drain_timeout_seconds: 1,
   })
   telemetry.outbox.log(entry('last words'))
-  await within('it stops', Promise.all([telemetry.stop('signal'), telemetry.stop('other')]), 10_000)
+  await within('it stops', Promise.all([telemetry.stop(), telemetry.stop()]), 10_000)
   t.equal(telemetry.counts.logs.exported, 0)
 })
 
@@ -110,5 +110,5 @@ t.test('an export thread that dies is started again, and told of', async (t) => 
   t.match(lost, [/nobody can bear/])
   telemetry.outbox.log(entry('deadly again'))
   await eventually('and once more', () => restarts === 2)
-  await within('it stops', telemetry.stop('other'), 20_000)
+  await within('it stops', telemetry.stop(), 20_000)
 })

@@ -63,6 +63,11 @@ export class TelemetryOutbox {
     if (this.#logs.length > 0 || this.#spans.length > 0) this.#schedule()
   }
 
+  /** Hands over what waits, before its time. */
+  hasten(): void {
+    if (!this.#isUnderWay && (this.#logs.length > 0 || this.#spans.length > 0)) this.#send()
+  }
+
   /** Hands over what is left, and closes the port. */
   close(): void {
     this.#send()

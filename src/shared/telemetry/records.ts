@@ -94,6 +94,8 @@ export interface SignalOptions {
 export type ToExportThread =
   /** Takes batches from one more thread; the port is transferred with it. */
   | { readonly kind: 'connect'; readonly port: MessagePort }
+  /** Exports what waits, before its time. */
+  | { readonly kind: 'hasten' }
   /** Exports what is left within `limitMs` (0: nothing more), then ends. */
   | { readonly kind: 'stop'; readonly limitMs: number }
 

@@ -82,10 +82,10 @@ export const telemetrySchema = section({
     .default(null)
     .describe('Milliseconds an export of logs may take; null for `export_timeout_seconds`.'),
   drop_on_queue_full: bool().default(true).describe('Drop events when the queue is full.'),
-  flush_on_shutdown: bool().default(true).describe('Export what is left at shutdown.'),
+  flush_on_shutdown: bool().default(true).describe('Export once more when everything has stopped.'),
   flush_on_terminate: bool()
     .default(true)
-    .describe('Export what is left on a stop signal, where `flush_on_shutdown` allows it.'),
+    .describe('Export at once on a stop signal, before requests in hand are finished.'),
   emit_logs: bool()
     .default(false)
     .describe(

@@ -39,7 +39,7 @@ export interface ReceivedLog {
 export type Mood = 'well' | 'hangs' | 'fails' | 'garbage'
 
 /** A running collector. */
-export interface OtlpReceiver {
+export interface OtlpCollector {
   /** Base URL of OTLP over HTTP. */
   readonly url: string
   /** `host:port` of OTLP over gRPC. */
@@ -56,7 +56,7 @@ const TRACE = '/opentelemetry.proto.collector.trace.v1.TraceService/Export'
 const LOGS = '/opentelemetry.proto.collector.logs.v1.LogsService/Export'
 
 /** Starts a collector on free ports of 127.0.0.1. */
-export async function startOtlpReceiver(): Promise<OtlpReceiver> {
+export async function startOtlpCollector(): Promise<OtlpCollector> {
   const spans: ReceivedSpan[] = []
   const logs: ReceivedLog[] = []
   const headers: Readonly<Record<string, unknown>>[] = []
