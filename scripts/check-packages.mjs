@@ -43,6 +43,10 @@ const INSTALL_SCRIPTS = new Map([
     'node-gyp-build-optional-packages: looks for the prebuilt binary that came as a package, and would compile from its own sources',
   ],
   [
+    'protobufjs',
+    'node scripts/postinstall: reads the manifest of the project around it and may print a warning about its version range; of the gRPC client',
+  ],
+  [
     'bufferutil',
     'node-gyp-build: looks for the prebuilt binary in the package itself, and would compile from its own sources',
   ],

@@ -14,6 +14,7 @@ import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { advertisedUrl, hopListenAddress, isOpenToOthers, needsHop } from './hop-address.ts'
 import { HopListener } from './listener/hop-listener.ts'
+import type { RequestFields } from './listener/request-record.ts'
 import { loadNative } from './listener/native.ts'
 import { JointListener } from './listener/joint-listener.ts'
 import { Listener } from './listener/server.ts'
@@ -22,12 +23,16 @@ import { packageVersion } from './package-version.ts'
 import { Shutdown } from './shutdown.ts'
 import { hopKeys, signingKeys } from './signing-keys.ts'
 import { StoreTransitions } from './store-transitions.ts'
+import type { ExportEvents, TelemetryExport } from './telemetry-export.ts'
 import { Supervisor } from './supervisor.ts'
 import { Telemetry } from './telemetry.ts'
 import { UpstreamHealth } from './upstream-health.ts'
 
 /** How long `/readyz` says no before connections are refused, where several replicas share state and the configuration does not say, in seconds. */
 const SHARED_PRE_DRAIN_SECONDS = 5
+
+/** Most characters of a name of the client's in a log line. */
+const MAX_NAME_CHARS = 64
 
 /** A replica that serves. */
 export interface Gateway {
@@ -53,8 +58,21 @@ export class StoreLostError extends Error {
   }
 }
 
-/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. Secrets that it makes are told to `redactor`. */
-export async function startGateway(config: Config, log: Log, redactor: Redactor): Promise<Gateway> {
+/** What a replica is started with. */
+export interface GatewayServices {
+  readonly log: Log
+  /** Told of secrets that are made on the way. */
+  readonly redactor: Redactor
+  readonly replicaId: string
+  /** Undefined where neither logs nor spans are exported. Ended with the replica. */
+  readonly telemetry: TelemetryExport | undefined
+}
+
+/** Starts a replica; on failure everything that was started is ended before it rejects. `port` 0 picks a free one. */
+export async function startGateway(
+  config: Config,
+  { log, redactor, replicaId, telemetry }: GatewayServices,
+): Promise<Gateway> {
   const parts = new StopList()
   const onStopError = (name: string, error: unknown): void =>
     log.error({ err: error, part: name }, 'stopping failed')
@@ -86,6 +104,8 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     hopSecrets,
     fallbackBaseUrl: `${tls === null ? 'http' : 'https'}://${config.core.host === '0.0.0.0' || config.core.host === '::' ? '127.0.0.1' : config.core.host}:${config.core.port}`,
     log,
+    replicaId,
+    connectTelemetry: telemetry && (() => telemetry.connect()),
     onReport: (report) => {
       const { isAvailable } = report
       transitions.note(report)
@@ -96,19 +116,23 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
   let shutdown: Shutdown | undefined
   const rootProbe = createRootProbe(config, supervisor, log)
   try {
+    if (telemetry !== undefined) {
+      telemetry.listen(exportEvents(log), () => supervisor.reconnectTelemetry())
+      // Last, so that it has what all others said.
+      parts.add('telemetry', () => telemetry.stop())
+    }
     if (rootProbe !== undefined) {
       // Stopped last, and announced first: others must not miss its file while they know of this replica.
       parts.add('root probe', () => rootProbe.stop())
       await rootProbe.announce()
     }
-    const { replicaId } = supervisor
     // Stopped after those that count.
-    const telemetry = await Telemetry.start({ config, replicaId, version: packageVersion(), log })
-    if (telemetry !== undefined) {
-      parts.add('telemetry', () => telemetry.stop())
-      supervisor.countInto(telemetry)
-      transitions.countInto(telemetry.recorder)
-      countWiring(telemetry.recorder, config, supervisor, native.build)
+    const metrics = await Telemetry.start({ config, replicaId, version: packageVersion(), log })
+    if (metrics !== undefined) {
+      parts.add('metrics', () => metrics.stop())
+      supervisor.countInto(metrics)
+      transitions.countInto(metrics.recorder)
+      countWiring(metrics.recorder, config, supervisor, native.build)
     }
     let hop: HopListener | undefined
     let hopUrl: string | null = null
@@ -138,7 +162,7 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     await supervisor.start(hopUrl)
     if (loss.signal.aborted) throw new StoreLostError()
     const wiring = { server_id: 'global', result: 'ready' } as const
-    telemetry?.recorder.add('adapter_adapter_wiring_runs_total', wiring)
+    metrics?.recorder.add('adapter_adapter_wiring_runs_total', wiring)
     rootProbe?.start()
     const health = new Health({
       config,
@@ -151,9 +175,10 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
     })
     const listener = new Listener(native, config, tls, {
       workerFor: (sessionId) => supervisor.workerFor(sessionId),
-      recorder: telemetry?.recorder,
-      ...(telemetry === undefined ? {} : { metrics: () => telemetry.scrape() }),
+      recorder: metrics?.recorder,
+      ...(metrics === undefined ? {} : { metrics: () => metrics.scrape() }),
       health: (probe, isTrusted) => health.answer(probe, isTrusted),
+      logRequest: config.core.logLevel === 'debug' ? requestLog(log, redactor) : undefined,
       keysFailed: (error) =>
         log.warn(
           { err: error, uri: maskUrls(config.core.auth.jwt.jwksUri ?? '') },
@@ -179,9 +204,13 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
       build: native.build,
       stop: () => {
         telemetry?.stopRequested()
+        metrics?.stopRequested()
         return stop.run()
       },
-      hurry: () => stop.hurry(),
+      hurry: () => {
+        stop.hurry()
+        telemetry?.hurry()
+      },
       storeLost,
     }
   } catch (error) {
@@ -204,6 +233,29 @@ function countWiring(
     const notReady = supervisor.isComplete ? 0 : servers.length
     recorder.set('adapter_adapter_wiring_not_ready_servers', { server_id: 'global' }, notReady)
   })
+}
+
+/** Writes the lines of requests. Names that clients chose are cut after redaction, so that no part of a secret stays. */
+function requestLog(log: Log, redactor: Redactor): (fields: RequestFields) => void {
+  const named = (name: 'rpc_method' | 'tool', value: string | number | undefined) =>
+    value === undefined ? {} : { [name]: redactor.text(String(value)).slice(0, MAX_NAME_CHARS) }
+  return (fields) => {
+    const { rpc_method: method, tool } = fields
+    log.debug({ ...fields, ...named('rpc_method', method), ...named('tool', tool) }, 'request')
+  }
+}
+
+/** A collector that fails is worth a line, and so is its return; what is lost in between is counted. */
+function exportEvents(log: Log): ExportEvents {
+  return {
+    changed: (signal, problem, counts) => {
+      const { queueFull, exportFailed } = counts[signal]
+      const fields = { signal, dropped: queueFull + exportFailed }
+      if (problem === undefined) log.info(fields, 'telemetry is exported again')
+      else log.warn({ ...fields, reason: problem }, 'telemetry can not be exported and is dropped')
+    },
+    lost: (error) => log.error({ err: error }, 'the export thread ended; starting it again'),
+  }
 }
 
 /** Only replicas that share a store can have roots that differ. */

@@ -11,12 +11,15 @@ import { secretsOf } from '../shared/config/secrets.ts'
 import { unbuiltFields } from '../shared/config/unbuilt-fields.ts'
 import { openLog } from '../shared/log.ts'
 import type { Log } from '../shared/log.ts'
+import { mintReplicaId } from '../shared/ids.ts'
 import { Redactor } from '../shared/redaction.ts'
+import { logEntry } from '../shared/telemetry/log-entry.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { checkClientTls } from '../shared/upstream-tls.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
+import { TelemetryExport } from './telemetry-export.ts'
 import { readTls } from './listener/tls.ts'
 import { packageVersion } from './package-version.ts'
 
@@ -185,7 +188,13 @@ async function serve(args: Arguments): Promise<void> {
         : { logLevel: LOG_LEVELS.find((level) => level === args.logLevel) ?? 'info' }),
     },
   }
-  const log = openLog(config.core.logLevel, 'primary', redactor)
+  const replicaId = mintReplicaId()
+  const telemetry = TelemetryExport.of(config.telemetry, { replicaId, version: packageVersion() })
+  const log = openLog(config.core.logLevel, 'primary', redactor, {
+    fields: { replica: replicaId },
+    onLine:
+      telemetry?.exportsLogs === true ? (line) => telemetry.outbox.log(logEntry(line)) : undefined,
+  })
   const unbuilt = unbuiltFields(loaded)
   if (unbuilt.length > 0)
     log.warn(
@@ -193,7 +202,7 @@ async function serve(args: Arguments): Promise<void> {
       'configuration fields accepted, but without effect in this version',
     )
   await logRisks(loaded, log)
-  const gateway = await startGateway(config, log, redactor)
+  const gateway = await startGateway(config, { log, redactor, replicaId, telemetry })
   log.info(
     {
       host: config.core.host,

@@ -46,6 +46,10 @@ export interface SupervisorOptions {
   readonly hopSecrets?: readonly string[]
   readonly fallbackBaseUrl: string
   readonly log: Log
+  /** One that is new at every start; made here when it is left out. */
+  readonly replicaId?: string
+  /** Connects a worker to the export of telemetry; undefined where there is none. */
+  readonly connectTelemetry?: (() => MessagePort) | undefined
   /** Entry files of the threads; by default the ones of this package. */
   readonly threads?: { readonly worker?: URL; readonly state?: URL }
   /** Hears what the state thread says of a shared store, about once a second and when something changes. */
@@ -62,7 +66,7 @@ interface Slot {
 /** One per replica. */
 export class Supervisor {
   /** Names this process among the replicas. */
-  readonly replicaId = mintReplicaId()
+  readonly replicaId: string
   /** What workers know of the upstreams. */
   readonly vitals: UpstreamVitals
   readonly #options: SupervisorOptions
@@ -84,6 +88,7 @@ export class Supervisor {
     this.#options = options
     const { config, workers } = options
     this.vitals = new UpstreamVitals({ servers: config.servers.length, workers })
+    this.replicaId = options.replicaId ?? mintReplicaId()
     this.#slots = Array.from({ length: options.workers }, () => ({
       handle: undefined,
       tally: undefined,
@@ -169,6 +174,14 @@ export class Supervisor {
     this.#draining = true
     for (const { handle } of this.#slots)
       if (handle?.isReady === true) handle.send(['control.drain'])
+  }
+
+  /** Connects the workers to a new export thread. */
+  reconnectTelemetry(): void {
+    for (const { thread } of this.#slots) {
+      const port = thread === undefined ? undefined : this.#options.connectTelemetry?.()
+      if (port !== undefined) thread?.postMessage({ kind: 'telemetry', port }, [port])
+    }
   }
 
   /** Asks each worker to finish within `graceMs`; ends those that don't. */
@@ -281,6 +294,7 @@ export class Supervisor {
     const tallyMemory = this.#counting === undefined ? undefined : createTallyMemory()
     const storePort = this.#connectStore()
     const { config, signingSecrets, hopSecrets = [], fallbackBaseUrl, workers, log } = this.#options
+    const telemetryPort = this.#options.connectTelemetry?.()
     const workerData: WorkerOptions = {
       config,
       replicaId: this.replicaId,
@@ -289,6 +303,7 @@ export class Supervisor {
       framePort: frames.port2,
       storePort,
       vitals: this.vitals.memory,
+      telemetryPort,
       signingSecrets,
       hopSecrets,
       hopUrl: this.#hopUrl,
@@ -299,7 +314,11 @@ export class Supervisor {
     }
     const thread = new Worker(this.#options.threads?.worker ?? WORKER_THREAD, {
       workerData,
-      transferList: [frames.port2, storePort],
+      transferList: [
+        frames.port2,
+        storePort,
+        ...(telemetryPort === undefined ? [] : [telemetryPort]),
+      ],
       // Descriptors of files that are being sent belong to the primary: they must outlive the worker that opened them.
       trackUnmanagedFds: false,
     })
@@ -309,17 +328,14 @@ export class Supervisor {
     thread.on('message', ({ delta }: CountedMessage) => this.#counting?.counted(source, delta))
     const startedAtMs = Date.now()
     return new Promise<void>((resolve, reject) => {
-      const handle = new WorkerHandle(
-        frames.port1,
-        {
-          ready: () => {
-            if (this.#draining) handle.send(['control.drain'])
-            resolve()
-          },
-          failed: (message) => reject(new Error(message)),
+      const events = {
+        ready: () => {
+          if (this.#draining) handle.send(['control.drain'])
+          resolve()
         },
-        slot.tally,
-      )
+        failed: (message: string) => reject(new Error(message)),
+      }
+      const handle = new WorkerHandle(frames.port1, events, index, slot.tally)
       slot.handle = handle
       thread.once('error', (error) => {
         log.error({ err: error, worker: index }, 'worker failed')

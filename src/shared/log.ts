@@ -11,16 +11,29 @@ export type Log = Pick<pino.Logger, 'debug' | 'info' | 'warn' | 'error'>
 /** How many causes of an error are told. */
 const MAX_CAUSES = 5
 
+/** What every line of a log says, and who else gets the lines. */
+export interface LogOptions {
+  /** In every line. */
+  readonly fields?: Readonly<Record<string, string | number>>
+  /** Takes each line, redacted, besides what it is written to. It must not throw or wait. */
+  readonly onLine?: ((line: Readonly<Record<string, unknown>>) => void) | undefined
+}
+
 /**
  * Opens the log of one thread. `level` uses the configuration's names (`warning`, `critical`). Standard output stays free for commands that print a
  * result.
  */
-export function openLog(level: string, thread: string, redactor: Redactor): Log {
+export function openLog(
+  level: string,
+  thread: string,
+  redactor: Redactor,
+  { fields = {}, onLine }: LogOptions = {},
+): Log {
   const options: pino.LoggerOptions = {
     level: level === 'warning' ? 'warn' : level === 'critical' ? 'fatal' : level,
-    base: { thread },
+    base: { thread, ...fields },
     serializers: { err: describeError },
-    hooks: { streamWrite: (line) => redactLine(line, redactor) },
+    hooks: { streamWrite: (line) => redactLine(line, redactor, onLine) },
   }
   if (isatty(2)) {
     return pino({
@@ -53,10 +66,16 @@ function describeError(error: unknown, causes = 0): unknown {
 }
 
 /** Values are redacted one by one, so that what is replaced never breaks the line. */
-function redactLine(line: string, redactor: Redactor): string {
+function redactLine(line: string, redactor: Redactor, onLine: LogOptions['onLine']): string {
   try {
-    return `${JSON.stringify(redactor.value(JSON.parse(line)))}\n`
+    const redacted = redactor.value(JSON.parse(line))
+    if (onLine !== undefined && isRecord(redacted)) onLine(redacted)
+    return `${JSON.stringify(redacted)}\n`
   } catch {
     return redactor.text(line)
   }
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null
 }

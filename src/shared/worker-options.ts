@@ -14,6 +14,8 @@ export interface WorkerOptions {
   readonly workers: number
   /** Frames from and to the primary. */
   readonly framePort: MessagePort
+  /** To the export thread; undefined where neither logs nor spans are exported. */
+  readonly telemetryPort?: MessagePort | undefined
   /** To the state thread. */
   readonly storePort: MessagePort
   /** Memory of `UpstreamVitals`, which all threads share. */

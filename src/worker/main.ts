@@ -13,15 +13,29 @@ import { MetricRecorder, NOT_RECORDING } from '../shared/telemetry/recorder.ts'
 import type { CountedMessage } from '../shared/telemetry/telemetry-messages.ts'
 import { reportIntervalMs } from '../shared/telemetry/telemetry-options.ts'
 import { ThreadReport } from '../shared/telemetry/thread-report.ts'
+import { logEntry } from '../shared/telemetry/log-entry.ts'
+import { TelemetryOutbox } from '../shared/telemetry/outbox.ts'
 import type { WorkerOptions } from '../shared/worker-options.ts'
 import { StoreMetrics } from './metrics/store-metrics.ts'
 import { WorkerRuntime } from './runtime.ts'
+import { CallTracer } from './tracing/call-tracer.ts'
 
 // The supervisor is the only one who starts this thread.
 const options = workerData as WorkerOptions
 const redactor = new Redactor(secretsOf(options.config))
 redactor.learn({ values: [...options.signingSecrets, ...options.hopSecrets] })
-const log = openLog(options.config.core.logLevel, `worker-${options.index}`, redactor)
+const { telemetry, core } = options.config
+const outbox =
+  options.telemetryPort === undefined ? undefined : new TelemetryOutbox(options.telemetryPort)
+const log = openLog(core.logLevel, `worker-${options.index}`, redactor, {
+  fields: { replica: options.replicaId },
+  onLine:
+    outbox === undefined || !telemetry.emitLogs ? undefined : (line) => outbox.log(logEntry(line)),
+})
+const tracer =
+  outbox === undefined || !telemetry.traces.enabled
+    ? undefined
+    : new CallTracer({ traces: telemetry.traces, outbox, redactor })
 const intervalMs = reportIntervalMs(options.config)
 const counter = intervalMs === null ? undefined : new MetricRecorder()
 const recorder = counter ?? NOT_RECORDING
@@ -42,17 +56,19 @@ const channel: FrameChannel<ToPrimaryFrame, ToWorkerFrame> = new FrameChannel(
   (frame) => runtime.receive(frame),
   options.tallyMemory && new FrameTally(options.tallyMemory, 'to_primary'),
 )
-const runtime = new WorkerRuntime({ options, store, channel, recorder, log })
+const runtime = new WorkerRuntime({ options, store, channel, recorder, log, tracer })
 
-parentPort?.on('message', (message: { kind: 'store'; port: MessagePort }) =>
-  store.reconnect(message.port),
-)
+parentPort?.on('message', (message: { kind: 'store' | 'telemetry'; port: MessagePort }) => {
+  if (message.kind === 'store') store.reconnect(message.port)
+  else outbox?.reconnect(message.port)
+})
 
 runtime.start().then(
   () => channel.send(['control.ready']),
   (error: unknown) => {
     channel.send(['control.failed', error instanceof Error ? error.message : String(error)])
     channel.close()
+    outbox?.close()
     parentPort?.close()
   },
 )
@@ -62,6 +78,7 @@ runtime.stopped
   .finally(() => {
     channel.close()
     report?.end()
+    outbox?.close()
     // With its ports closed the thread has nothing to wait for and ends by itself.
     parentPort?.close()
   })

@@ -35,6 +35,7 @@ import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { RootAnswers } from './stream/root-answers.ts'
 import { isRooted } from './session/rooted.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
+import type { CallTracer } from './tracing/call-tracer.ts'
 import { openUpstream } from './upstream/open-upstream.ts'
 import { UpstreamGuard } from './upstream/upstream-guard.ts'
 import type { Upstream } from './upstream/upstream.ts'
@@ -46,6 +47,8 @@ export interface RuntimeParts {
   readonly channel: WorkerChannel
   readonly recorder: Recorder
   readonly log: Log
+  /** Undefined while calls are not traced. */
+  readonly tracer?: CallTracer | undefined
 }
 
 interface ServerRuntime {
@@ -171,6 +174,7 @@ export class WorkerRuntime {
         recorder,
         sandboxes: this.#sandboxes,
         log,
+        tracer: parts.tracer,
         fallbackBaseUrl: options.fallbackBaseUrl,
       })
       const legacy = config.core.legacySse.enabled
@@ -282,7 +286,8 @@ export class WorkerRuntime {
 
   #open(frame: Extract<ToWorkerFrame, readonly ['request.head', ...unknown[]]>): void {
     const [, id, route, serverIndex, method, target, headers, body, complete, principal] = frame
-    const request = { route, serverIndex, method, target, headers, body, principal }
+    const correlationId = frame[10]
+    const request = { route, serverIndex, method, target, headers, body, principal, correlationId }
     const onClosed = (): void => {
       this.#exchanges.delete(id)
       if (this.#exchanges.size === 0) this.#whenIdle?.()
@@ -311,8 +316,11 @@ export class WorkerRuntime {
     try {
       work()
     } catch (error) {
-      const { route } = exchange.request
-      this.#parts.log.error({ err: error, route }, 'a request failed unexpectedly')
+      const { route, correlationId } = exchange.request
+      this.#parts.log.error(
+        { err: error, route, request_id: correlationId },
+        'a request failed unexpectedly',
+      )
       const failure = new AdapterError(
         'ADAPTER_INTERNAL',
         'the adapter failed while it handled this request',

@@ -22,7 +22,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   re2js: ['shared/config/patterns.ts'],
   pino: ['shared/log.ts'],
   '@opentelemetry/*': ['telemetry/'],
-  '@grpc/grpc-js': ['telemetry/otlp-exporter.ts'],
+  '@grpc/grpc-js': ['telemetry/otlp-exporter.ts', 'telemetry/otlp.ts'],
   'node:worker_threads': [
     'primary/supervisor.ts',
     'primary/telemetry.ts',
@@ -32,8 +32,10 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
     'worker/code-mode/',
     'shared/frames/channel.ts',
     'shared/state/',
+    'shared/telemetry/',
     'shared/worker-options.ts',
-    'telemetry/main.ts',
+    'primary/telemetry-export.ts',
+    'telemetry/',
   ],
 }
 

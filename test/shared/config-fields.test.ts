@@ -100,6 +100,10 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['telemetry.log_batch_max_export_batch_size', 1, Infinity, true],
   ['telemetry.log_batch_schedule_delay_millis', 1, Infinity, true],
   ['telemetry.log_batch_export_timeout_millis', 1, Infinity, true],
+  ['telemetry.traces.max_queue_size', 1, Infinity, false],
+  ['telemetry.traces.max_export_batch_size', 1, Infinity, false],
+  ['telemetry.traces.schedule_delay_millis', 1, Infinity, false],
+  ['telemetry.traces.export_timeout_millis', 1, Infinity, false],
   ['servers.0.upstream.connect_timeout_seconds', 1, Infinity, false],
   ['servers.0.upstream.initialize_timeout_seconds', 1, Infinity, false],
   ['servers.0.upstream.max_connections', 1, Infinity, true],
@@ -180,6 +184,13 @@ t.test('every number is accepted at its bounds and refused beyond them', async (
   }
 })
 
+t.test('a share is a number from 0 to 1', async (t) => {
+  const path = 'telemetry.traces.sample_ratio'
+  for (const value of [0, 1, 0.25, '0.5', '1', ' .1 ']) t.ok(accepts(path, value), `${value}`)
+  for (const value of [-0.1, 1.01, '2', '', ' ', 'half', '1e-1', null, true, [], '0x1'])
+    t.notOk(accepts(path, value), String(value))
+})
+
 t.test('the table of numbers leaves none out', async (t) => {
   const numbers: string[] = []
   const collect = (schema: unknown, path: string): void => {
@@ -190,7 +201,7 @@ t.test('the table of numbers leaves none out', async (t) => {
     else if (schema instanceof z.ZodDiscriminatedUnion) {
       const parent = path.replace(/\.0$/, '')
       for (const [index, option] of schema.options.entries()) collect(option, `${parent}.${index}`)
-    } else if (schema instanceof z.ZodNumber) numbers.push(path.slice(1))
+    } else if (schema instanceof z.ZodNumber && schema.isInt) numbers.push(path.slice(1))
     else if ('innerType' in def) collect(def.innerType, path)
     else if (schema instanceof z.ZodPipe && schema.in instanceof z.ZodTransform)
       collect(schema.out, path)

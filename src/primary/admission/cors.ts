@@ -22,6 +22,7 @@ const EXPOSED = [
   'Mcp-Protocol-Version',
   'WWW-Authenticate',
   'Retry-After',
+  'X-Request-Id',
   'Content-Disposition',
   'Content-Range',
   'Accept-Ranges',

@@ -1,5 +1,6 @@
 /** Reads a request's headers once: keeps what a worker needs and finds what must be refused. */
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { CORRELATION_HEADER } from './correlation-id.ts'
 
 /** End-to-end headers that always travel to the worker on MCP routes; `mcp-*` comes on top. */
 const MCP_HEADERS: ReadonlySet<string> = new Set([
@@ -58,6 +59,8 @@ export interface ReadHeaders {
   readonly sessionId: string
   /** Length of the body; -1 when it comes in chunks, its length unknown. */
   readonly contentLength: number
+  /** `X-Request-Id`; empty when it is missing, or there more than once. */
+  readonly correlationId: string
   /** The header of `core.auth.header_name`; empty when it is missing. */
   readonly credential: string
   /** `Authorization`; empty when it is missing. */
@@ -118,6 +121,7 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
   const found: { [name: string]: string | undefined } = {}
   let problem: string | undefined
   let credential: string | undefined
+  let correlationId: string | undefined
   let connection = ''
   let missing = selection.required
   source.forEach((name, value) => {
@@ -127,6 +131,7 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     } else if (name === 'accept')
       found[name] = found[name] === undefined ? value : `${found[name]}, ${value}`
     if (missing.length > 0 && value !== '') missing = missing.filter((one) => one !== name)
+    if (name === CORRELATION_HEADER) correlationId = correlationId === undefined ? value : ''
     if (name === 'connection') connection += `,${value}`
     else if (name === selection.credentialName) {
       if (credential !== undefined) problem ??= `header ${name} occurs more than once`
@@ -146,6 +151,7 @@ export function readHeaders(source: HeaderSource, selection: HeaderSelection): R
     accept: found['accept'] ?? '',
     sessionId: found['mcp-session-id'] ?? '',
     contentLength: bodyLength(found),
+    correlationId: correlationId ?? '',
     credential: credential ?? '',
     authorization: found['authorization'] ?? '',
     passesAuthorization: selection.passesAuthorization,

@@ -28,6 +28,8 @@ export interface WorkerEvents {
 
 /** See the file comment. Created with the port to a starting thread; `lose` is called once when the thread has ended. */
 export class WorkerHandle {
+  /** Which worker it is. */
+  readonly index: number
   readonly #channel: FrameChannel<ToWorkerFrame, ToPrimaryFrame>
   readonly #pending = new Map<number, PendingRequest>()
   readonly #events: WorkerEvents
@@ -35,8 +37,9 @@ export class WorkerHandle {
   #wasReady = false
   #state: 'starting' | 'ready' | 'lost' = 'starting'
 
-  /** `tally` counts frames, where somebody wants to know. */
-  constructor(port: MessagePort, events: WorkerEvents, tally?: FrameTally) {
+  /** `index` names the worker in the log; `tally` counts frames, where somebody wants to know. */
+  constructor(port: MessagePort, events: WorkerEvents, index = 0, tally?: FrameTally) {
+    this.index = index
     this.#events = events
     this.#channel = new FrameChannel<ToWorkerFrame, ToPrimaryFrame>(
       port,
@@ -94,6 +97,7 @@ export class WorkerHandle {
       case 'control.failed':
         this.#events.failed(frame[1])
         return
+      case 'response.note':
       case 'response.head':
       case 'response.body':
       case 'response.end':

@@ -7,6 +7,7 @@ import { FileSender } from './file-sender.ts'
 import { canDrain, LingeringAnswer } from './lingering-answer.ts'
 import type { HttpResponse } from './native.ts'
 import { PacedWriter } from './paced-writer.ts'
+import type { RequestRecord } from './request-record.ts'
 import { writeHead } from './response-head.ts'
 import { endWithoutBody, errorAnswer, respond } from './whole-answer.ts'
 import type { Drain, Ending } from './whole-answer.ts'
@@ -24,6 +25,9 @@ export interface AdmittedRequest {
   readonly answerHeaders: HeaderList
   /** Who asks; see `Gate`. */
   readonly principal: string
+  readonly correlationId: string
+  /** Undefined where there is no log line for each request. */
+  readonly record: RequestRecord | undefined
 }
 
 /** uWebSockets.js cannot send a head without a body piece; an SSE comment is one that every client skips. */
@@ -44,6 +48,7 @@ export class ListenerExchange implements PendingRequest {
   readonly #request: AdmittedRequest
   readonly #drain: Drain
   readonly #onDone: (status: number) => void
+  readonly #record: RequestRecord | undefined
   readonly #id: number
   #phase: Phase = 'awaiting'
   #head: { status: number; headers: HeaderList } | undefined
@@ -69,6 +74,9 @@ export class ListenerExchange implements PendingRequest {
     this.#worker = worker
     this.#request = request
     this.#drain = drain
+    const { record } = request
+    this.#record = record
+    record?.handedTo(worker.index)
     this.#onDone = onDone
     this.#id = worker.open(this)
     this.#writer = new PacedWriter(res, {
@@ -108,6 +116,9 @@ export class ListenerExchange implements PendingRequest {
   receive(frame: ResponseFrame): boolean {
     if (this.#phase === 'done') return true
     switch (frame[0]) {
+      case 'response.note':
+        this.#record?.note(frame[2], frame[3])
+        return false
       case 'response.head':
         return this.#answer(frame[2], frame[3], frame[4], frame[5])
       case 'response.body':
@@ -118,6 +129,7 @@ export class ListenerExchange implements PendingRequest {
         this.#end()
         return true
       case 'response.reset':
+        this.#record?.fails('cut')
         this.#finish()
         this.#res.close()
         return true
@@ -143,6 +155,7 @@ export class ListenerExchange implements PendingRequest {
   fail(reason: 'worker_lost' | 'stopping'): void {
     if (this.#phase === 'done') return
     if (this.#phase !== 'awaiting') {
+      this.#record?.fails('cut')
       this.#finish()
       this.#res.close()
       return
@@ -159,7 +172,7 @@ export class ListenerExchange implements PendingRequest {
   }
 
   #sendHead(body: Uint8Array | string | null, complete: boolean): void {
-    const { route, serverIndex, method, target, headers, principal } = this.#request
+    const { route, serverIndex, method, target, headers, principal, correlationId } = this.#request
     this.#worker.send(
       [
         'request.head',
@@ -172,6 +185,7 @@ export class ListenerExchange implements PendingRequest {
         body,
         complete,
         principal,
+        correlationId,
       ],
       body instanceof Uint8Array ? body : undefined,
     )
@@ -189,6 +203,7 @@ export class ListenerExchange implements PendingRequest {
     }
     this.#phase = 'streaming'
     this.#status = status
+    this.#record?.answered(status, headerValue(headers, 'mcp-session-id'))
     this.#head = { status, headers }
     if (body !== null) this.#write(body)
     else if (startsWithComment(headers)) this.#write(SSE_COMMENT)
@@ -197,6 +212,8 @@ export class ListenerExchange implements PendingRequest {
 
   #answerWhole(status: number, own: HeaderList, body: Uint8Array | string): void {
     const headers = this.#withAnswerHeaders(own)
+    this.#record?.answered(status, headerValue(own, 'mcp-session-id'))
+    this.#record?.add(body)
     this.#intake?.release()
     this.#phase = 'done'
     this.#status = status
@@ -222,6 +239,7 @@ export class ListenerExchange implements PendingRequest {
   }
 
   #write(body: Uint8Array | string): void {
+    this.#record?.add(body)
     this.#writer.write(body, () => this.#writeHead())
   }
 
@@ -254,6 +272,7 @@ export class ListenerExchange implements PendingRequest {
 
   /** The client can't be served any further: only a cut connection tells it. */
   #cut(): void {
+    this.#record?.fails('cut')
     this.#finish()
     this.#res.close()
     this.#worker.abort(this.#id)
@@ -267,6 +286,8 @@ export class ListenerExchange implements PendingRequest {
   ): boolean {
     this.#intake?.release()
     this.#status = status
+    this.#record?.answered(status)
+    if (!headOnly) this.#record?.add(file.length)
     if (headOnly || file.length === 0) {
       this.#finish()
       new FileSender(this.#res, { ...file, length: 0 }, () => {}).abort()
@@ -279,13 +300,17 @@ export class ListenerExchange implements PendingRequest {
     }
     this.#phase = 'file'
     this.#res.cork(() => writeHead(this.#res, status, this.#withEnding(headers)))
-    this.#file = new FileSender(this.#res, file, () => this.#finish())
+    this.#file = new FileSender(this.#res, file, (isComplete) => {
+      if (!isComplete) this.#record?.fails('cut')
+      this.#finish()
+    })
     this.#file.start()
     return true
   }
 
   #aborted(): void {
     this.#lingering?.abort()
+    if (this.#phase !== 'done' || this.#largeIsOpen) this.#record?.fails('client_gone')
     this.#largeSent()
     if (this.#phase === 'done') return
     this.#file?.abort()

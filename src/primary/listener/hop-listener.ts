@@ -131,6 +131,8 @@ export class HopListener {
       contentLength,
       answerHeaders,
       principal: '',
+      correlationId: '',
+      record: undefined,
     } as const
     this.#inFlight++
     this.#messages.collect(res, request, {

@@ -7,6 +7,7 @@ import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Recorder } from '../../shared/telemetry/recorder.ts'
 import { EXPOSITION_TYPE } from '../../shared/telemetry/telemetry-messages.ts'
+import { CORRELATION_HEADER, CorrelationIds } from '../admission/correlation-id.ts'
 import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
 import type { HeaderSelection, ReadHeaders } from '../admission/headers.ts'
@@ -31,6 +32,8 @@ import type {
   TlsOptions,
   us_listen_socket,
 } from './native.ts'
+import { RequestRecord } from './request-record.ts'
+import type { RequestFields } from './request-record.ts'
 import { STRICT_TRANSPORT } from './tls.ts'
 import { refuse, respond } from './whole-answer.ts'
 
@@ -44,6 +47,8 @@ export interface ListenerPorts {
   readonly recorder?: Recorder | undefined
   /** All metrics as text; undefined when they are not to be had now. */
   readonly metrics?: () => Promise<string | undefined>
+  /** Writes a line for each request; absent where nobody reads them. */
+  readonly logRequest?: ((fields: RequestFields) => void) | undefined
   /** The keys of a token issuer could not be read. */
   keysFailed(error: unknown): void
 }
@@ -64,6 +69,8 @@ interface Asked {
   readonly answerHeaders: HeaderList
   /** On the clock of `performance.now()`; 0 where requests are not counted. */
   readonly startedAtMs: number
+  readonly correlationId: string
+  readonly record: RequestRecord | undefined
 }
 
 /** See the file comment. */
@@ -77,6 +84,8 @@ export class Listener {
   readonly #messages: MessageIntake
   readonly #metrics: HttpMetrics | undefined
   readonly #mcpSelections: readonly HeaderSelection[]
+  readonly #serverIds: readonly string[]
+  readonly #correlationIds = new CorrelationIds()
   readonly #fileSelection: HeaderSelection
   readonly #drain = { isDraining: false }
   #socket: us_listen_socket | undefined
@@ -111,6 +120,7 @@ export class Listener {
     this.#mcpSelections = config.servers.map((server) =>
       mcpSelection(server.upstream.clientHeaders, credentialName),
     )
+    this.#serverIds = config.servers.map(({ id }) => id)
     this.#fileSelection = fileSelection(credentialName)
     this.#app = tls === null ? native.uws.App() : native.uws.SSLApp(tls)
     this.#app.any('/*', (res, req) => this.#handle(res, req))
@@ -183,15 +193,51 @@ export class Listener {
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
+    const correlationId = this.#correlationIds.nameFor(headers.correlationId)
+    const { logRequest } = this.#ports
+    const record =
+      logRequest && this.#recordOf(route, { headers, method, query, correlationId }, logRequest)
+    const answerHeaders = [
+      ...this.#cors.headersFor(headers.origin),
+      CORRELATION_HEADER,
+      correlationId,
+    ]
+    const asked: Asked = {
+      route,
+      headers,
+      method,
+      path,
+      query,
+      answerHeaders,
+      startedAtMs,
+      correlationId,
+      record,
+    }
     if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) {
-      this.#metrics?.ended(route, method, startedAtMs, 204)
+      this.#ended(asked, 204)
       return
     }
-    const answerHeaders = this.#cors.headersFor(headers.origin)
-    const asked = { route, headers, method, path, query, answerHeaders, startedAtMs }
     const admission = this.#gate.admit(route, method, { path, query }, headers)
     if (admission.kind === 'pending') this.#hold(res, asked, admission.outcome)
     else this.#settle(res, asked, admission)
+  }
+
+  #recordOf(
+    route: Route,
+    asked: Pick<Asked, 'headers' | 'method' | 'query' | 'correlationId'>,
+    logRequest: (fields: RequestFields) => void,
+  ): RequestRecord {
+    const { headers, method, query, correlationId } = asked
+    const server = 'serverIndex' in route ? this.#serverIds[route.serverIndex] : undefined
+    const facts = {
+      correlationId,
+      route: route.kind,
+      server,
+      method,
+      sessionId: ownedId(route, query, headers),
+      requestBytes: headers.contentLength,
+    }
+    return new RequestRecord(facts, logRequest)
   }
 
   /** Before anything is asked of the request: browsers send no credentials here. False when it is no preflight that is granted something. */
@@ -231,7 +277,7 @@ export class Listener {
 
   /** Goes on with a request of which it is known who asks. `early`: what of its body has been read before. */
   #settle(res: HttpResponse, asked: Asked, admission: Settled, early?: EarlyBody): void {
-    const { route, headers, method, path, query, answerHeaders } = asked
+    const { route, headers, method, path, query, answerHeaders, correlationId, record } = asked
     if (admission.kind === 'refused') {
       const { refusal } = admission
       const isOurs =
@@ -271,6 +317,7 @@ export class Listener {
         const ending = this.#drain.isDraining ? 'close' : 'keep'
         const body = this.#gate.metadata(route.serverIndex, headers)
         respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
+        record?.add(body)
         this.#ended(asked, 200)
         return
       }
@@ -279,7 +326,6 @@ export class Listener {
       case 'messages':
       case 'upload':
       case 'artifact': {
-        const sessionId = ownedId(route, query, headers)
         this.#forward(
           res,
           {
@@ -291,8 +337,10 @@ export class Listener {
             contentLength: headers.contentLength,
             answerHeaders,
             principal: admission.principal,
+            correlationId,
+            record,
           },
-          { asked, sessionId, early },
+          { asked, sessionId: ownedId(route, query, headers), early },
         )
       }
     }
@@ -350,13 +398,17 @@ export class Listener {
     else exchange.dispatchWhole(null)
   }
 
-  #ended({ route, method, startedAtMs }: Asked, status: number): void {
+  /** The request is over: it is counted, and has its line in the log. */
+  #ended({ route, method, startedAtMs, record }: Asked, status: number): void {
     this.#metrics?.ended(route, method, startedAtMs, status)
+    if (record === undefined) return
+    if (status === CLIENT_GONE) record.fails('client_gone')
+    else record.answered(status)
+    record.end()
   }
 
   #rejected(asked: Asked, error: AdapterError): void {
-    if (this.#metrics === undefined) return
-    this.#metrics.rejected(asked.route, error)
+    this.#metrics?.rejected(asked.route, error)
     this.#ended(asked, error.status)
   }
 
@@ -409,7 +461,7 @@ export class Listener {
   }
 
   #answerHealth(res: HttpResponse, probe: Probe, headOnly: boolean, asked: Asked): void {
-    const { headers, answerHeaders } = asked
+    const { headers, answerHeaders, record } = asked
     let gone = false
     res.onAborted(() => {
       gone = true
@@ -417,6 +469,7 @@ export class Listener {
     const answer = async () =>
       this.#ports.health(probe, probe === 'healthz' && (await this.#isKnown(headers)))
     void answer().then(({ status, body }) => {
+      record?.add(body)
       this.#ended(asked, gone ? CLIENT_GONE : status)
       if (!gone)
         respond(

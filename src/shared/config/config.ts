@@ -34,8 +34,13 @@ export interface StorageConfig extends Omit<Document['storage'], 'lockMode'> {
 }
 
 /** `telemetry`; the endpoints of the chosen transport are filled in. */
-export interface TelemetryConfig extends Omit<Document['telemetry'], 'endpoint'> {
+export interface TelemetryConfig extends Omit<
+  Document['telemetry'],
+  'endpoint' | 'logsEndpoint' | 'traces'
+> {
   readonly endpoint: string
+  readonly logsEndpoint: string
+  readonly traces: Omit<Document['telemetry']['traces'], 'endpoint'> & { readonly endpoint: string }
 }
 
 /** `sessions`. */

@@ -2,7 +2,7 @@
 
 import type { ConfigDocument } from './schema/document.ts'
 import type { RuleViolation } from './rule-violation.ts'
-import { isHttpUrl } from './schema/fields.ts'
+import { checkTelemetry } from './telemetry-rules.ts'
 import { checkUpstreams } from './upstream-rules.ts'
 
 /** Paths that the adapter answers itself; the upload path is another. */
@@ -203,33 +203,6 @@ function* checkServerIds({ servers }: ConfigDocument): Generator<RuleViolation> 
         path: ['servers', index, 'id'],
         message: `must be unique, but servers[${first}] has the id ${id} too`,
       }
-    }
-  }
-}
-
-function* checkTelemetry({ telemetry, core }: ConfigDocument): Generator<RuleViolation> {
-  const { endpoint, transport, prometheus } = telemetry
-  // gRPC needs no scheme.
-  const isBare = transport === 'grpc' && endpoint?.includes('://') === false
-  if (endpoint !== null && !isHttpUrl(isBare ? `http://${endpoint}` : endpoint)) {
-    yield {
-      path: ['telemetry', 'endpoint'],
-      message:
-        transport === 'grpc'
-          ? 'must be host:port or http(s)://host:port while telemetry.transport is grpc'
-          : 'must be a URL with http:// or https://, such as http://localhost:4318/v1/metrics',
-    }
-  }
-  if (prometheus.port === null && prometheus.host !== null) {
-    yield {
-      path: ['telemetry', 'prometheus', 'host'],
-      message: 'is for telemetry.prometheus.port, which is not set',
-    }
-  }
-  if (prometheus.port !== null && prometheus.port !== 0 && prometheus.port === core.port) {
-    yield {
-      path: ['telemetry', 'prometheus', 'port'],
-      message: 'is core.port; leave it out to show metrics there',
     }
   }
 }

@@ -95,10 +95,15 @@ function resolveLockMode(
 function resolveEndpoints(telemetry: ConfigDocument['telemetry']) {
   const isHttp = telemetry.transport === 'http'
   const standard = isHttp ? 'http://localhost:4318/v1/metrics' : 'http://localhost:4317'
-  const logs = isHttp ? 'http://localhost:4318/v1/logs' : null
+  const endpoint = telemetry.endpoint ?? standard
   return {
-    endpoint: telemetry.endpoint ?? standard,
-    logs_endpoint: telemetry.logs_endpoint ?? logs,
+    endpoint,
+    logs_endpoint: telemetry.logs_endpoint ?? (isHttp ? 'http://localhost:4318/v1/logs' : endpoint),
+    traces: {
+      ...telemetry.traces,
+      endpoint:
+        telemetry.traces.endpoint ?? (isHttp ? 'http://localhost:4318/v1/traces' : endpoint),
+    },
   }
 }
 

@@ -11,23 +11,4 @@ export interface NotBuiltField {
 }
 
 /** Everything that is accepted and not built. */
-export const NOT_BUILT: readonly NotBuiltField[] = [
-  { path: 'telemetry.emit_logs', onlyFor: [true] },
-  { path: 'telemetry.logs_endpoint', unless: { path: 'telemetry.emit_logs', is: [false] } },
-  {
-    path: 'telemetry.log_batch_max_queue_size',
-    unless: { path: 'telemetry.emit_logs', is: [false] },
-  },
-  {
-    path: 'telemetry.log_batch_max_export_batch_size',
-    unless: { path: 'telemetry.emit_logs', is: [false] },
-  },
-  {
-    path: 'telemetry.log_batch_schedule_delay_millis',
-    unless: { path: 'telemetry.emit_logs', is: [false] },
-  },
-  {
-    path: 'telemetry.log_batch_export_timeout_millis',
-    unless: { path: 'telemetry.emit_logs', is: [false] },
-  },
-]
+export const NOT_BUILT: readonly NotBuiltField[] = []

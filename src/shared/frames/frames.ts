@@ -34,6 +34,8 @@ export type ToWorkerFrame =
       complete: boolean,
       /** Who asks; empty while authentication is off, and where a signed URL decides. */
       principal: string,
+      /** What the answer carries as `X-Request-Id`. */
+      correlationId: string,
     ]
   | readonly [kind: 'request.body', requestId: number, chunk: Uint8Array]
   | readonly [kind: 'request.end', requestId: number]
@@ -53,6 +55,8 @@ export type ToWorkerFrame =
  * `response.reset`; or one `response.file` alone.
  */
 export type ToPrimaryFrame =
+  /** For the log: the JSON-RPC method of a request, and the tool that it calls. Before all others of its request; only at log level debug. */
+  | readonly [kind: 'response.note', requestId: number, method: string, tool: string | undefined]
   | readonly [
       kind: 'response.head',
       requestId: number,

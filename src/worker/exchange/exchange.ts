@@ -15,6 +15,8 @@ export interface RequestHead {
   readonly body: Uint8Array | string | null
   /** Who asks; empty while authentication is off, and where a signed URL decides. */
   readonly principal: string
+  /** What the client's answer carries as `X-Request-Id`; absent where no client asked. */
+  readonly correlationId?: string
 }
 
 /** Receives a streamed request body. */
@@ -31,6 +33,8 @@ export interface BodyListener {
 export interface Exchange {
   readonly request: RequestHead
   readonly isOpen: boolean
+  /** Says, for the log, what is asked for: before the answer. Absent where nobody logs it. */
+  note?(method: string, tool: string | undefined): void
   /** Starts delivery of the request's body; chunks that came before are delivered at once. */
   readBody(listener: BodyListener): void
   /** Stops reading from the client until `resumeBody`; a bounded amount that is under way still arrives. */

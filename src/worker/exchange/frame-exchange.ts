@@ -48,6 +48,10 @@ export class FrameExchange implements Exchange {
     return this.#open
   }
 
+  note(method: string, tool: string | undefined): void {
+    if (this.#open) this.#channel.send(['response.note', this.#id, method, tool])
+  }
+
   readBody(listener: BodyListener): void {
     this.#bodyListener = listener
     const early = this.#early

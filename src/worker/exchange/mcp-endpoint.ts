@@ -17,6 +17,7 @@ import type { SessionRegistry } from '../session/registry.ts'
 import type { Session } from '../session/session.ts'
 import type { RootAnswers } from '../stream/root-answers.ts'
 import type { StreamHolder } from '../stream/stream-holder.ts'
+import type { CallTracer } from '../tracing/call-tracer.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { toAdapterError } from './adapter-error.ts'
@@ -43,6 +44,9 @@ import { ToolLists } from './tool-lists.ts'
 
 const KEEP_ALIVE_INTERVAL_MS = 15_000
 
+/** Most characters of a name of the client's that the primary hears of, which cuts it further when it is redacted. */
+const MAX_NOTE_CHARS = 4_096
+
 /** What an endpoint works with. */
 export interface McpEndpointOptions {
   readonly server: ServerConfig
@@ -59,6 +63,8 @@ export interface McpEndpointOptions {
   /** Where things are counted; by default nowhere. */
   readonly recorder?: Recorder
   readonly log: Log
+  /** Undefined while calls are not traced. */
+  readonly tracer?: CallTracer | undefined
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined
   /** URL prefix for clients whose request has no Host. */
@@ -74,6 +80,8 @@ export class McpEndpoint {
   readonly #codeMode: CodeMode | undefined
   /** Whether it matters which tool a call names. */
   readonly #hasPolicy: boolean
+  /** Whether there is a log line for each request. */
+  readonly #notes: boolean
   readonly #streams = new Set<StandaloneStream>()
   readonly #keepAlive: NodeJS.Timeout
   readonly #metrics: ServerMetrics
@@ -117,6 +125,7 @@ export class McpEndpoint {
       codeModeEnabled ||
       guard.blocks ||
       planner.isRooted
+    this.#notes = config.core.logLevel === 'debug'
     const { sandboxes } = options
     this.#codeMode =
       codeModeEnabled && sandboxes !== undefined
@@ -155,13 +164,19 @@ export class McpEndpoint {
     await this.#end(await registry.find(server.id, sessionId, principal), received)
   }
 
-  #post(exchange: Exchange): void {
-    const { request } = exchange
-    const body = request.body ?? ''
+  #post(received: Exchange): void {
+    const { request } = received
+    let exchange = received
+    let body = request.body ?? ''
     let envelope: Envelope | undefined
     try {
       refuseEncoding(request.headers)
       envelope = readEnvelope(body)
+      if (this.#notes) note(exchange, envelope)
+      const { tracer, server } = this.#options
+      if (tracer !== undefined) {
+        ;({ exchange, envelope, body } = tracer.trace({ exchange, envelope, body }, server))
+      }
       if (this.#hasPolicy) {
         refuseAmbiguity(body, envelope.isBatch)
         envelope.messages.forEach(refuseNamelessCall)
@@ -329,6 +344,20 @@ export class McpEndpoint {
     for (const stream of this.#streams) if (stream.belongsTo(session)) stream.close()
     await handshake.endUpstream(session.record, received)
     await services.files.removeSession(session.key)
+  }
+}
+
+/** Says for the log what a body asks for. */
+function note(exchange: Exchange, { isBatch, messages: [message] }: Envelope): void {
+  if (isBatch) exchange.note?.('batch', undefined)
+  else if (message === undefined || message.kind === 'response')
+    exchange.note?.('response', undefined)
+  else {
+    const name = message.method === 'tools/call' ? message.params?.['name'] : undefined
+    exchange.note?.(
+      message.method.slice(0, MAX_NOTE_CHARS),
+      typeof name === 'string' ? name.slice(0, MAX_NOTE_CHARS) : undefined,
+    )
   }
 }
 

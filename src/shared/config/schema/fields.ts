@@ -59,6 +59,19 @@ export function positive() {
   return integer({ min: 1 })
 }
 
+/** A share, from 0 to 1; numbers in quotes count too. */
+export function ratio() {
+  return z.preprocess((value, context) => {
+    const number =
+      typeof value === 'string' && /^\s*[01]?(?:\.\d+)?\s*$/.test(value) && value.trim() !== ''
+        ? Number(value)
+        : value
+    if (typeof number === 'number' && number >= 0 && number <= 1) return number
+    context.addIssue({ code: 'custom', message: 'must be a number from 0 to 1' })
+    return number
+  }, z.number().min(0).max(1))
+}
+
 /** A byte count, as a number or as text with a unit. */
 export function byteSize(bounds: { readonly min: number; readonly max?: number } = { min: 0 }) {
   const atLeast = z.int().min(bounds.min)

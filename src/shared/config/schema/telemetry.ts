@@ -1,4 +1,4 @@
-/** `telemetry`: export of metrics and logs over OTLP, and metrics for Prometheus. */
+/** `telemetry`: export of metrics, logs and traces over OTLP, and metrics for Prometheus. */
 
 import {
   blankIsNull,
@@ -8,6 +8,7 @@ import {
   httpPath,
   integer,
   positive,
+  ratio,
   section,
   text,
 } from './fields.ts'
@@ -31,6 +32,40 @@ const prometheusSchema = section({
     .describe('The address to listen on with a port of their own; null for `127.0.0.1`.'),
 })
 
+const tracesSchema = section({
+  enabled: bool()
+    .default(false)
+    .describe(
+      'Record a span for each MCP call, between that of its client and that of the upstream (W3C Trace Context), and export it. Needs `telemetry.enabled`.',
+    ),
+  endpoint: text()
+    .nullable()
+    .default(null)
+    .describe(
+      'Where spans go; null for `http://localhost:4318/v1/traces` with `http`, for `telemetry.endpoint` with `grpc`.',
+    ),
+  sample_ratio: ratio()
+    .default(1)
+    .describe(
+      'Share of calls that are recorded, from 0 to 1, of those that come without a decision of their client.',
+    ),
+  parent_based: bool()
+    .default(true)
+    .describe(
+      "Record a call when its client's trace context says so, and only then. Set to false where clients are not to decide: then `sample_ratio` alone does.",
+    ),
+  max_queue_size: positive()
+    .default(2048)
+    .describe('Spans held for export; further ones are dropped and counted.'),
+  max_export_batch_size: positive().default(512).describe('Spans sent at a time.'),
+  schedule_delay_millis: positive()
+    .default(1000)
+    .describe('Milliseconds between two exports of spans.'),
+  export_timeout_millis: positive()
+    .default(10_000)
+    .describe('Milliseconds an export of spans may take.'),
+})
+
 /** `telemetry`. */
 export const telemetrySchema = section({
   enabled: bool().default(false).describe('Export metrics over OTLP.'),
@@ -44,7 +79,9 @@ export const telemetrySchema = section({
   logs_endpoint: text()
     .nullable()
     .default(null)
-    .describe('Where logs go; null for `http://localhost:4318/v1/logs` with `http`.'),
+    .describe(
+      'Where logs go; null for `http://localhost:4318/v1/logs` with `http`, for `telemetry.endpoint` with `grpc`.',
+    ),
   insecure: bool()
     .default(true)
     .describe('Use gRPC without TLS, unless the endpoint begins with `https://`.'),
@@ -68,19 +105,19 @@ export const telemetrySchema = section({
   log_batch_max_queue_size: positive()
     .nullable()
     .default(null)
-    .describe('Log records held for export; null for the default of the exporter.'),
+    .describe('Log records held for export, further ones are dropped and counted; null for 2048.'),
   log_batch_max_export_batch_size: positive()
     .nullable()
     .default(null)
-    .describe('Log records sent at a time; null for the default of the exporter.'),
+    .describe('Log records sent at a time; null for 512.'),
   log_batch_schedule_delay_millis: positive()
     .nullable()
     .default(null)
-    .describe('Milliseconds between two exports of logs; null for the default of the exporter.'),
+    .describe('Milliseconds between two exports of logs; null for 1000.'),
   log_batch_export_timeout_millis: positive()
     .nullable()
     .default(null)
-    .describe('Milliseconds an export of logs may take; null for the default of the exporter.'),
+    .describe('Milliseconds an export of logs may take; null for `export_timeout_seconds`.'),
   drop_on_queue_full: bool()
     .default(true)
     .describe(
@@ -90,7 +127,12 @@ export const telemetrySchema = section({
   flush_on_terminate: bool()
     .default(true)
     .describe('Export at once on a stop signal, before requests in hand are finished.'),
-  emit_logs: bool().default(false).describe('Export logs too.'),
+  emit_logs: bool()
+    .default(false)
+    .describe(
+      'Export log lines too, at `core.log_level`, as they are written: redacted. Needs `telemetry.enabled`.',
+    ),
+  traces: tracesSchema.prefault({}).describe('Traces over OTLP.'),
   service_name: text().default('remote-mcp-adapter').describe('`service.name` of the resource.'),
   service_namespace: z
     .string()
