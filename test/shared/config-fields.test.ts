@@ -112,7 +112,7 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['servers.0.upstream.max_processes', 1, Infinity, false],
   ['servers.0.upstream.max_message_bytes', 1024, Infinity, false],
   ['servers.0.upstream.max_memory', 1024 ** 2, Infinity, true],
-  ['servers.0.upstream.start_timeout_seconds', 1, Infinity, false],
+  ['servers.0.upstream.start_timeout_seconds', 1, 60, false],
   ['servers.0.upstream.stop_grace_seconds', 0, 60, false],
   ['servers.0.upstream.max_restarts', 1, Infinity, false],
   ['servers.0.upstream.restart_window_seconds', 1, Infinity, false],

@@ -1,4 +1,6 @@
 /** What is bound to a connection, seen as a Streamable HTTP server: sessions, answers, whose a message is, and what happens when it is lost. */
+import { mock } from 'node:test'
+
 import t from 'tap'
 import type { Test } from 'tap'
 
@@ -115,6 +117,24 @@ t.test('an answer alone is JSON, byte for byte; with other messages it is a stre
   await streamed.ended()
   t.match(streamed.messages, [progress, { id: 2, result: { done: true } }])
 })
+
+t.test(
+  'a call that takes long gets the head of a stream, for clients that wait for it',
+  async (t) => {
+    const { client, connection } = await open(t)
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
+    const call = client.request(1)
+    while (connection.sent.at(-1)?.id !== 1) await new Promise(setImmediate)
+    mock.timers.tick(9_999)
+    t.equal(call.status, 0)
+    mock.timers.tick(1)
+    t.same([call.status, call.isStream, call.text], [200, true, ''])
+    connection.answer(1)
+    t.match(call.messages, [{ id: 1 }])
+    t.ok(call.isEnded)
+  },
+)
 
 t.test('line breaks inside a message neither break events nor the connection', async (t) => {
   const { client, connection } = await open(t)

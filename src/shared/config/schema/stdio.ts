@@ -70,9 +70,11 @@ export const stdioFields = {
     .describe(
       'Resident memory of the process and of those in its process group, together, looked at every 2 seconds (Linux); above it they are ended. null for no limit.',
     ),
-  start_timeout_seconds: positive()
+  start_timeout_seconds: integer({ min: 1, max: 60 })
     .default(30)
-    .describe('Seconds from the start of the process to its answer to `initialize`.'),
+    .describe(
+      'Seconds from the start of the process to its answer to `initialize`. When a lost session is initialised again, no more than 15.',
+    ),
   stop_grace_seconds: integer({ min: 0, max: 60 })
     .default(2)
     .describe(
