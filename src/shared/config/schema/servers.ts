@@ -16,6 +16,7 @@ import {
   section,
   text,
 } from './fields.ts'
+import { sessionRootSchema } from './session-root.ts'
 import { stdioFields } from './stdio.ts'
 import {
   serverToolDefinitionPinningSchema,
@@ -38,20 +39,6 @@ const clientHeadersSchema = section({
     .default([])
     .describe(
       'Headers of the client that are forwarded upstream, besides those of MCP and of W3C trace context. No others are, and never the token of the adapter, cookies, or what belongs to one connection.',
-    ),
-})
-
-const sessionRootSchema = section({
-  enabled: bool()
-    .default(false)
-    .describe(
-      "Answer the upstream's `roots/list` with the directory of the session, whatever roots the client has, so that an upstream which keeps to its roots reads and writes there and nowhere else. The client is never asked. Implies `hold_stream`; has no effect on requests without a session (revision 2026-07-28).",
-    ),
-  sessions_path: text()
-    .nullable()
-    .default(null)
-    .describe(
-      'Where the upstream finds the directory `sessions` of `storage.root`, as an absolute path, when it has it under another path than the adapter; paths in roots, tool arguments and results are translated. null for the same path.',
     ),
 })
 
