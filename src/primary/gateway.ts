@@ -148,7 +148,10 @@ export async function startGateway(config: Config, log: Log, redactor: Redactor)
         telemetry?.stopRequested()
         return stop.run()
       },
-      hurry: () => stop.hurry(),
+      hurry: () => {
+        stop.hurry()
+        telemetry?.hurry()
+      },
       storeLost,
     }
   } catch (error) {

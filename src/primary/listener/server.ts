@@ -78,6 +78,7 @@ export class Listener {
   readonly #metrics: HttpMetrics | undefined
   readonly #mcpSelections: readonly HeaderSelection[]
   readonly #fileSelection: HeaderSelection
+  readonly #uploads = { bytes: 0 }
   readonly #drain = { isDraining: false }
   #socket: us_listen_socket | undefined
   #inFlight = 0
@@ -103,8 +104,9 @@ export class Listener {
       this.#metrics = new HttpMetrics(config, recorder)
       recorder.beforeReport(() => {
         recorder.set('adapter_http_requests_in_flight', {}, this.#inFlight)
-        const kind = 'messages'
-        recorder.set('adapter_bytes_in_flight', { kind }, this.#messages.bufferedBytes)
+        const { bufferedBytes } = this.#messages
+        recorder.set('adapter_bytes_in_flight', { kind: 'messages' }, bufferedBytes)
+        recorder.set('adapter_bytes_in_flight', { kind: 'uploads' }, this.#uploads.bytes)
       })
     }
     const credentialName = config.core.auth.headerName.toLowerCase()
@@ -344,7 +346,7 @@ export class Listener {
     }
     const exchange = new ListenerExchange(res, worker, request, this.#drain, done)
     if (request.route === 'upload' && (request.method === 'POST' || request.method === 'PUT'))
-      exchange.dispatchStreaming()
+      exchange.dispatchStreaming(this.#uploads)
     else exchange.dispatchWhole(null)
   }
 
