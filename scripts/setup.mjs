@@ -119,7 +119,9 @@ function takeOut(name) {
   const { debianPackage, taken } = PROGRAMS[name]
   if (findProgram('apt-get') === undefined || findProgram('dpkg-deb') === undefined)
     throw new SetupError(`Needed and not on the PATH: ${name}. Please install ${debianPackage}.`)
-  say(`Taking ${name} out of the Debian package ${debianPackage}: apt-get download ${debianPackage}`)
+  say(
+    `Taking ${name} out of the Debian package ${debianPackage}: apt-get download ${debianPackage}`,
+  )
   const folder = mkdtempSync(join(tmpdir(), 'adapter-program-'))
   const failed = `Could not get ${name}; please put it on the PATH (Debian package ${debianPackage})`
   try {

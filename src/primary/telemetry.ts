@@ -42,6 +42,7 @@ export class Telemetry {
   #thread: Worker | undefined
   #nextScrape = 1
   #isStopping = false
+  #isHurried = false
   #cpu: NodeJS.CpuUsage = { user: 0, system: 0 }
 
   private constructor(parts: TelemetryParts, intervalMs: number) {
@@ -112,12 +113,19 @@ export class Telemetry {
     const thread = this.#thread
     if (thread === undefined) return
     const { flushOnShutdown, shutdownDrainTimeoutSeconds, enabled } = this.#parts.config.telemetry
-    const limitMs = enabled && flushOnShutdown ? shutdownDrainTimeoutSeconds * 1_000 : 0
+    const exports = enabled && flushOnShutdown && !this.#isHurried
+    const limitMs = exports ? shutdownDrainTimeoutSeconds * 1_000 : 0
     const exited = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
     this.#send({ kind: 'finish', limitMs })
     const timer = setTimeout(() => void thread.terminate(), limitMs + END_MARGIN_MS)
     await exited
     clearTimeout(timer)
+  }
+
+  /** Waits no more for the collector. */
+  hurry(): void {
+    this.#isHurried = true
+    if (this.#isStopping) void this.#thread?.terminate()
   }
 
   #send(command: TelemetryCommand): void {

@@ -17,6 +17,10 @@ async function shown(url: string, name: string, ...labels: readonly string[]): P
     .reduce((sum, [, , value]) => sum + Number(value), 0)
 }
 
+function server(id: string, url: string, more: object = {}): object {
+  return { id, mount_path: `/mcp/${id}`, upstream: { url }, ...more }
+}
+
 t.test('takeovers, leases, drift and the loss of the store are counted', async (t) => {
   const browser = await startHeartbeatUpstream({
     pingEveryMs: 200,
@@ -27,12 +31,6 @@ t.test('takeovers, leases, drift and the loss of the store are counted', async (
   t.teardown(() => Promise.all([browser.stop(), tools.stop()]))
   let listed: unknown = [{ name: 'add', description: 'Adds.' }]
   tools.scripts.set('tools/list', (request) => sendResult(request, { tools: listed }))
-  const server = (id: string, url: string, more: object = {}): object => ({
-    id,
-    mount_path: `/mcp/${id}`,
-    upstream: { url },
-    ...more,
-  })
   const cluster = await startCluster(t, {
     replicas: 2,
     core: { workers: 1 },

@@ -1,4 +1,5 @@
 /** A collector that is away, silent, talks nonsense or refuses: no request notices, what waits is bounded, and the end comes in time. */
+import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -19,7 +20,7 @@ const REQUESTS = 60
 async function rigWith(
   t: Test,
   telemetry: object,
-  more: { readonly core?: object; readonly env?: Readonly<Record<string, string>> } = {},
+  more: { readonly core?: object } = {},
 ): Promise<FileRig> {
   const rig = await FileRig.start({
     core: { workers: 2, ...more.core },
@@ -172,7 +173,6 @@ t.test('a worker that is started again goes on counting where the last one ended
   for (let i = 0; i < 5; i++) await rig.call(session, 'echo', { text: 'x' })
   const calls = (): number => receiver.total('adapter_upstream_tool_calls_total')
   await eventually('five calls arrive', () => calls() === 5)
-  const { writeFile } = await import('node:fs/promises')
   await writeFile(crash, '')
   await eventually(
     'the worker was started again',

@@ -9,11 +9,17 @@ const FRAME_BYTES = 65_536
 /** Bytes of a request's body that may be on their way to the worker. */
 const MAX_UNDER_WAY_BYTES = 1_048_576
 
+/** Bytes of all bodies that are on their way to workers. */
+export interface BytesUnderWay {
+  bytes: number
+}
+
 /** See the file comment. */
 export class BodyIntake {
   readonly #res: HttpResponse
   readonly #worker: WorkerHandle
   readonly #requestId: number
+  readonly #all: BytesUnderWay
   readonly #collected = new BodyBuffer()
   #isWanted = true
   #isPaused = false
@@ -21,7 +27,9 @@ export class BodyIntake {
   #underWay = 0
   #isHeld = false
 
-  constructor(res: HttpResponse, worker: WorkerHandle, requestId: number) {
+  /** What is under way is added to `all`. */
+  constructor(res: HttpResponse, worker: WorkerHandle, requestId: number, all: BytesUnderWay) {
+    this.#all = all
     this.#res = res
     this.#worker = worker
     this.#requestId = requestId
@@ -55,29 +63,34 @@ export class BodyIntake {
 
   /** The worker has taken in so many bytes. */
   acknowledge(bytes: number): void {
-    this.#underWay -= bytes
+    this.#count(-bytes)
     this.#holdOrRead()
   }
 
   /** Nothing more is handed on. */
   stop(): void {
     this.#isWanted = false
+    this.#count(-this.#underWay)
   }
 
   /** The same while the connection goes on. Reading is paused for the connection, not for the request: left paused, it would never see its next one. */
   release(): void {
     this.stop()
     this.#isPaused = false
-    this.#underWay = 0
     this.#holdOrRead()
   }
 
   readonly #sendCollected = (): void => {
     if (!this.#isWanted || this.#collected.length === 0) return
     const chunk = this.#collected.take()
-    this.#underWay += chunk.byteLength
+    this.#count(chunk.byteLength)
     this.#worker.send(['request.body', this.#requestId, chunk], chunk)
     this.#holdOrRead()
+  }
+
+  #count(bytes: number): void {
+    this.#underWay += bytes
+    this.#all.bytes += bytes
   }
 
   /** Reads from the client only while the worker wants more and has taken in what it was sent. */

@@ -3,6 +3,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList, RouteKind } from '../../shared/frames/frames.ts'
 import type { PendingRequest, ResponseFrame, WorkerHandle } from '../dispatch/worker-handle.ts'
 import { BodyIntake } from './body-intake.ts'
+import type { BytesUnderWay } from './body-intake.ts'
 import { FileSender } from './file-sender.ts'
 import { canDrain, LingeringAnswer } from './lingering-answer.ts'
 import type { HttpResponse } from './native.ts'
@@ -97,10 +98,10 @@ export class ListenerExchange implements PendingRequest {
     this.#sendHead(body, true)
   }
 
-  /** Sends the head now and the body as it comes. */
-  dispatchStreaming(): void {
+  /** Sends the head now and the body as it comes; what of it is under way is added to `all`. */
+  dispatchStreaming(all: BytesUnderWay): void {
     this.#sendHead(null, false)
-    const intake = new BodyIntake(this.#res, this.#worker, this.#id)
+    const intake = new BodyIntake(this.#res, this.#worker, this.#id, all)
     this.#intake = intake
     this.#res.onData((lent, isLast) => {
       this.#lingering?.take(lent.byteLength, isLast)

@@ -87,6 +87,7 @@ export class Listener {
   readonly #serverIds: readonly string[]
   readonly #correlationIds = new CorrelationIds()
   readonly #fileSelection: HeaderSelection
+  readonly #uploads = { bytes: 0 }
   readonly #drain = { isDraining: false }
   #socket: us_listen_socket | undefined
   #inFlight = 0
@@ -112,8 +113,9 @@ export class Listener {
       this.#metrics = new HttpMetrics(config, recorder)
       recorder.beforeReport(() => {
         recorder.set('adapter_http_requests_in_flight', {}, this.#inFlight)
-        const kind = 'messages'
-        recorder.set('adapter_bytes_in_flight', { kind }, this.#messages.bufferedBytes)
+        const { bufferedBytes } = this.#messages
+        recorder.set('adapter_bytes_in_flight', { kind: 'messages' }, bufferedBytes)
+        recorder.set('adapter_bytes_in_flight', { kind: 'uploads' }, this.#uploads.bytes)
       })
     }
     const credentialName = config.core.auth.headerName.toLowerCase()
@@ -394,7 +396,7 @@ export class Listener {
     }
     const exchange = new ListenerExchange(res, worker, request, this.#drain, done)
     if (request.route === 'upload' && (request.method === 'POST' || request.method === 'PUT'))
-      exchange.dispatchStreaming()
+      exchange.dispatchStreaming(this.#uploads)
     else exchange.dispatchWhole(null)
   }
 

@@ -10,7 +10,6 @@ const DOWNLOAD = {
   result: [
     'success',
     'session_mismatch',
-    'fail_closed',
     'not_found',
     'file_missing',
     'filename_mismatch',
@@ -37,15 +36,11 @@ export const FILE_METRICS = {
       server_id: SERVER,
       reason: [
         'unknown_server',
-        'missing_session_header',
-        'fail_closed',
         'no_file_parts',
         'sha256_count_mismatch',
         'sha256_mismatch',
         'persistence_unavailable',
         'session_invalidated',
-        'persistence_backend_failure',
-        'tool_error',
         'upload_processing_error',
         'invalid_credential',
         'too_large',

@@ -55,7 +55,6 @@ export const REQUEST_METRICS = {
       'insufficient_scope',
       'token_validation_unavailable',
       'missing_or_invalid_signed_upload_credential',
-      'upload_credential_validation_backend_unavailable',
     ],
     'adapter.route_group': ROUTE_GROUP,
   }),
