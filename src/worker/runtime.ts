@@ -95,10 +95,10 @@ export class WorkerRuntime {
     if (requestsPerMinute !== null)
       this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
     const upstreams = new Map(
-      config.servers.map((server) => {
-        const upstream = openUpstream(server, config.core.maxResponseMessageBytes, log)
-        return [server.id, { server, upstream }]
-      }),
+      config.servers.map((server) => [
+        server.id,
+        { server, upstream: openUpstream(server, config, log) },
+      ]),
     )
     this.#handshake = new Handshake({
       registry: this.#registry,
