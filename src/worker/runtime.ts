@@ -26,7 +26,7 @@ import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
-import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
+import { openUpstream } from './upstream/open-upstream.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
 /** What a runtime is built from. */
@@ -95,10 +95,12 @@ export class WorkerRuntime {
       this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
     this.#hop = new WorkerHop(options, store)
     const upstreams = new Map(
-      config.servers.map((server) => [
-        server.id,
-        { server, upstream: new StreamableHttpUpstream(server.upstream) },
-      ]),
+      config.servers.map((server) => {
+        const upstream = openUpstream(server, log)
+        const isBound = server.upstream.transport !== 'streamable_http'
+        const reached = isBound ? this.#hop.place(server.id, upstream) : upstream
+        return [server.id, { server, upstream: reached }]
+      }),
     )
     this.#handshake = new Handshake({
       registry: this.#registry,

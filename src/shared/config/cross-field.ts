@@ -1,6 +1,9 @@
 /** Rules that concern more than one field, checked once every field is valid by itself. */
 
+import { isDeepStrictEqual } from 'node:util'
+
 import type { ConfigDocument } from './schema/document.ts'
+import { upstreamSchema } from './schema/servers.ts'
 
 /** A broken rule: the field to blame, and what is wrong. */
 export interface RuleViolation {
@@ -27,6 +30,7 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
     ...checkState(document),
     ...checkStorage(document),
     ...checkServerIds(document),
+    ...checkTransports(document),
     ...checkForwardedHeaders(document),
     ...checkPaths(document),
     ...checkAdapters(document),
@@ -204,6 +208,59 @@ function* checkServerIds({ servers }: ConfigDocument): Generator<RuleViolation> 
       yield {
         path: ['servers', index, 'id'],
         message: `must be unique, but servers[${first}] has the id ${id} too`,
+      }
+    }
+  }
+}
+
+const UPSTREAM_DEFAULTS = upstreamSchema.parse({})
+
+/** Fields of one kind of transport, which the other would ignore. */
+const FIELDS_OF: Readonly<Record<'http' | 'stdio', readonly (keyof typeof UPSTREAM_DEFAULTS)[]>> = {
+  http: ['url', 'insecure_tls', 'connect_timeout_seconds', 'max_connections', 'static_headers'],
+  stdio: [
+    'command',
+    'args',
+    'env',
+    'inherit_env',
+    'cwd',
+    'process',
+    'max_processes',
+    'max_message_bytes',
+    'max_memory',
+    'start_timeout_seconds',
+    'stop_grace_seconds',
+    'max_restarts',
+    'restart_window_seconds',
+  ],
+}
+
+function* checkTransports({ servers }: ConfigDocument): Generator<RuleViolation> {
+  for (const [index, { upstream }] of servers.entries()) {
+    const at = ['servers', index, 'upstream']
+    const { transport } = upstream
+    const isStdio = transport === 'stdio'
+    const needed = isStdio ? 'command' : 'url'
+    if (upstream[needed] === null) {
+      yield {
+        path: [...at, needed],
+        message: isStdio
+          ? 'must be set while transport is stdio: it is the program to run'
+          : `must be set while transport is ${transport}: it is where the server listens`,
+      }
+    }
+    for (const name of FIELDS_OF[isStdio ? 'http' : 'stdio']) {
+      if (!isDeepStrictEqual(upstream[name], UPSTREAM_DEFAULTS[name])) {
+        yield {
+          path: [...at, name],
+          message: `has no meaning while transport is ${transport}; remove it, or choose the transport that it is for`,
+        }
+      }
+    }
+    if (isStdio && upstream.client_headers.passthrough.length > 0) {
+      yield {
+        path: [...at, 'client_headers', 'passthrough'],
+        message: 'has no meaning while transport is stdio: a process gets no headers',
       }
     }
   }

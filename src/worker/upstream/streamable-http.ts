@@ -10,7 +10,8 @@ export class StreamableHttpUpstream implements Upstream {
 
   constructor(config: UpstreamConfig) {
     this.#client = new Http1Client({
-      url: new URL(config.url),
+      // Checked with the configuration.
+      url: new URL(config.url ?? ''),
       staticHeaders: Object.entries(config.staticHeaders).flat(),
       maxConnections: config.maxConnections,
       connectTimeoutMs: config.connectTimeoutSeconds * 1_000,

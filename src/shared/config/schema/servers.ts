@@ -16,6 +16,7 @@ import {
   section,
   text,
 } from './fields.ts'
+import { stdioFields } from './stdio.ts'
 import {
   serverToolDefinitionPinningSchema,
   serverToolDescriptionPolicySchema,
@@ -39,13 +40,19 @@ const clientHeadersSchema = section({
     ),
 })
 
-const upstreamSchema = section({
-  transport: choice(['streamable_http', 'sse'])
+/** `servers[].upstream`. Every field has a default: which are required depends on `transport`. */
+export const upstreamSchema = section({
+  transport: choice(['streamable_http', 'sse', 'stdio'])
     .default('streamable_http')
-    .describe('MCP transport of the upstream.'),
-  url: httpUrl().describe(
-    'Endpoint of the upstream. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
-  ),
+    .describe(
+      'MCP transport of the upstream. With `stdio` the adapter runs the server itself, by `command`; the fields of HTTP have no meaning then.',
+    ),
+  url: httpUrl()
+    .nullable()
+    .default(null)
+    .describe(
+      'Endpoint of the upstream; required but for `stdio`. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
+    ),
   insecure_tls: bool().default(false).describe('Do not check the certificate of the upstream.'),
   connect_timeout_seconds: positive()
     .default(10)
@@ -74,6 +81,7 @@ const upstreamSchema = section({
     .default({})
     .describe('Headers sent with every request to the upstream. The values are secret.'),
   client_headers: clientHeadersSchema.prefault({}).describe('Headers of clients.'),
+  ...stdioFields,
 })
 
 const toolDefaultsSchema = section({
