@@ -21,6 +21,7 @@ import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { WorkerHop } from './hop/worker-hop.ts'
+import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
@@ -41,6 +42,8 @@ interface ServerRuntime {
   readonly server: ServerConfig
   readonly upstream: Upstream
   readonly endpoint: McpEndpoint
+  /** Undefined where legacy clients are not served. */
+  readonly legacy: LegacyEndpoint | undefined
 }
 
 /** See the file comment. */
@@ -96,7 +99,7 @@ export class WorkerRuntime {
     this.#hop = new WorkerHop(options, store)
     const upstreams = new Map(
       config.servers.map((server) => {
-        const upstream = openUpstream(server, log)
+        const upstream = openUpstream(server, config.core.maxResponseMessageBytes, log)
         const isBound = server.upstream.transport !== 'streamable_http'
         const reached = isBound ? this.#hop.place(server.id, upstream) : upstream
         return [server.id, { server, upstream: reached }]
@@ -121,10 +124,8 @@ export class WorkerRuntime {
     this.#sandboxes = config.servers.some(({ codeModeEnabled }) => codeModeEnabled)
       ? new SandboxPool(config.core.codeMode)
       : undefined
-    this.#servers = [...upstreams.values()].map(({ server, upstream }) => ({
-      server,
-      upstream,
-      endpoint: new McpEndpoint({
+    this.#servers = [...upstreams.values()].map(({ server, upstream }, serverIndex) => {
+      const endpoint = new McpEndpoint({
         server,
         config,
         services: this.#services,
@@ -135,8 +136,26 @@ export class WorkerRuntime {
         sandboxes: this.#sandboxes,
         log,
         fallbackBaseUrl: options.fallbackBaseUrl,
-      }),
-    }))
+      })
+      const legacy = config.core.legacySse.enabled
+        ? new LegacyEndpoint({
+            server,
+            config,
+            endpoint,
+            registry: this.#registry,
+            replicaId: options.replicaId,
+            placement: { index: options.index, workers: options.workers },
+            postElsewhere: (place, exchange) => this.#hop.postElsewhere(place, server.id, exchange),
+            log,
+          })
+        : undefined
+      if (legacy !== undefined)
+        this.#hop.takeMessages(server.id, {
+          serverIndex,
+          handle: (exchange) => legacy.handle(exchange),
+        })
+      return { server, upstream, endpoint, legacy }
+    })
     this.#uploads = new UploadEndpoint({
       ...this.#services,
       onOutcome: (outcome) => {
@@ -183,6 +202,9 @@ export class WorkerRuntime {
     this.#stops.add('scripts', () => this.#sandboxes?.close())
     this.#stops.add('sessions', () => this.#registry.stop())
     this.#stops.add('streams', () => this.#streams.handOver())
+    this.#stops.add('legacy clients', async () => {
+      await Promise.all(this.#servers.flatMap(({ legacy }) => legacy?.stop() ?? []))
+    })
     this.#streams.start({ isReplacement: !options.firstStart })
     this.#stops.add('upkeep', () => this.#upkeep.stop())
     await this.#upkeep.start(options.firstStart)
@@ -255,10 +277,14 @@ export class WorkerRuntime {
 
   #route(exchange: FrameExchange): void {
     switch (exchange.request.route) {
-      case 'mcp': {
-        const target = this.#servers[exchange.request.serverIndex]
-        if (target === undefined) throw new RangeError(`no server ${exchange.request.serverIndex}`)
-        const work = (): void => target.endpoint.handle(exchange)
+      case 'mcp':
+      case 'sse':
+      case 'messages': {
+        const { route, serverIndex } = exchange.request
+        const target = this.#servers[serverIndex]
+        const endpoint = route === 'mcp' ? target?.endpoint : target?.legacy
+        if (endpoint === undefined) throw new RangeError(`no ${route} of server ${serverIndex}`)
+        const work = (): void => endpoint.handle(exchange)
         if (this.#allowance === undefined) work()
         else this.#rationed(exchange, this.#allowance, work)
         return
@@ -294,7 +320,10 @@ export class WorkerRuntime {
   /** Long-lived streams end, those that are opened from here on too; everything else is served. */
   #closeStreams(): void {
     void this.#streams.handOver()
-    for (const { endpoint } of this.#servers) endpoint.closeStreams()
+    for (const { endpoint, legacy } of this.#servers) {
+      endpoint.closeStreams()
+      legacy?.closeStreams()
+    }
     this.#hop.endpoint.closeStreams()
   }
 

@@ -40,6 +40,7 @@ const replica = await startReplica({
           inherit_env: ['PATH', 'SHOWN', 'ABSENT'],
         },
       }),
+      stdioSection('shared', { workspace, more: { process: 'shared' } }),
       stdioSection('chatty', { workspace, manner: 'chatty' }),
       stdioSection('exits', { workspace, manner: 'exits' }),
       stdioSection('hangs', { workspace, manner: 'hangs', more: { start_timeout_seconds: 1 } }),
@@ -226,6 +227,33 @@ t.test('a server that is killed during a call is told of, and starts again', asy
   }
 })
 
+t.test(
+  'a shared process serves several sessions, and starts again for those that go on',
+  async (t) => {
+    const sessions = [
+      await WireSession.open(`${replica.url}/mcp/shared`),
+      await WireSession.open(`${replica.url}/mcp/shared`),
+    ]
+    const [one, other] = sessions
+    if (one === undefined || other === undefined) return
+    const { pid } = JSON.parse(textIn(await one.call('process'))) as ProcessReport
+    t.match(JSON.parse(textIn(await other.call('process'))), { pid })
+    const slow = other.call('slow', { ms: 200 })
+    t.equal(textIn(await one.call('slow', { ms: 100 })), 'Waited for 100 ms')
+    t.equal(textIn(await slow), 'Waited for 200 ms')
+    t.match(answerIn(await one.call('ask')).result, { isError: true }, 'it can ask nobody')
+    await one.delete()
+    t.ok(isAlive(pid), 'it is not the process of one session')
+
+    const died = await within('an answer', other.call('die', { signal: 'SIGKILL' }))
+    t.match(answerIn(died).error, { data: { code: 'ADAPTER_UPSTREAM_UNREACHABLE' } })
+    const next = JSON.parse(textIn(await other.call('process'))) as ProcessReport
+    t.not(next.pid, pid)
+    t.match(replica.logs(), /shared server starts again/)
+    await other.delete()
+  },
+)
+
 t.test('a server that prints on its standard output works all the same', async (t) => {
   const client = await connect('chatty')
   t.teardown(() => leave(client))
@@ -246,7 +274,7 @@ t.test('a server that can not work is an error within its limit, and no process'
     t.notMatch(answer.body, /nowhere/, 'what is configured is for the log')
   }
   t.match(replica.logs(), /ENOENT.*server can not be started/)
-  await eventually('only the guards are left', () => serverPids().length === 0)
+  await eventually('guards and the shared process are left', () => serverPids().length === 1)
 })
 
 /** Processes that the adapter has, without the guards. */

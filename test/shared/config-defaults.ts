@@ -61,6 +61,7 @@ export const DEFAULTS = {
       half_open_probe_allowance: 2,
     },
     replica_hop: { host: null, port: null, advertised_url: null },
+    legacy_sse: { enabled: true },
     auth: {
       enabled: false,
       header_name: 'X-Mcp-Adapter-Auth-Token',

@@ -301,6 +301,12 @@ t.test('rules between fields refuse the start', async (t) => {
       'servers[1].mount_path',
       /collides/,
     ],
+    // Where legacy clients of /a connect.
+    [
+      'servers: [{id: a, mount_path: /a, upstream: {url: "http://u"}}, {id: b, mount_path: /a/sse, upstream: {url: "http://u"}}]',
+      'servers[1].mount_path',
+      /collides with servers\[0\]\.mount_path \/a/,
+    ],
     [mount('/upload'), 'servers[0].mount_path', /collides with core.upload_path/],
     [mount('/upload/x'), 'servers[0].mount_path', /collides with core.upload_path/],
     [`core: {upload_path: /up/files}\n${mount('/up')}`, 'servers[0].mount_path', /collides/],

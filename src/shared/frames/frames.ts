@@ -8,8 +8,11 @@
 /** Header names (lower case) and values in turn: name, value, name, value. */
 export type HeaderList = readonly string[]
 
-/** What a request is for; the primary knows paths, the worker knows MCP. `hop`: another replica or worker asks for what is bound to a connection here. */
-export type RouteKind = 'mcp' | 'upload' | 'artifact' | 'hop'
+/**
+ * What a request is for; the primary knows paths, the worker knows MCP. `sse` and `messages` are those of legacy clients; `hop`: another replica or worker
+ * asks for what is bound to a connection here.
+ */
+export type RouteKind = 'mcp' | 'sse' | 'messages' | 'upload' | 'artifact' | 'hop'
 
 /**
  * Primary → worker. Order for one request: `request.head`, then, unless `complete`, any number of `request.body` and one `request.end`.

@@ -2,21 +2,42 @@
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { Log } from '../../shared/log.ts'
 import { BoundUpstream } from './bound/bound-upstream.ts'
+import { SharedTransport } from './bound/shared/shared-transport.ts'
+import { SseTransport } from './bound/sse-transport.ts'
 import { StdioTransport } from './bound/stdio-transport.ts'
 import { StreamableHttpUpstream } from './streamable-http.ts'
 import type { Upstream } from './upstream.ts'
 
-/** The upstream of a server. Connects, or starts a process, when it is first called. */
-export function openUpstream(server: ServerConfig, log: Log): Upstream {
-  const { transport, startTimeoutSeconds } = server.upstream
-  switch (transport) {
+/** Longest time from asking for an event stream to the answer to `initialize`, in milliseconds. */
+const SSE_INITIALIZE_TIMEOUT_MS = 60_000
+
+/** The upstream of a server; `maxEventBytes` bounds an event of a connection. Connects, or starts a process, when it is first called. */
+export function openUpstream(server: ServerConfig, maxEventBytes: number, log: Log): Upstream {
+  switch (server.upstream.transport) {
     case 'stdio':
-      return new BoundUpstream({
-        transport: new StdioTransport(server, log),
-        initializeTimeoutMs: startTimeoutSeconds * 1_000,
-      })
+      return openStdio(server, log)
     case 'sse':
+      return new BoundUpstream({
+        transport: new SseTransport({ upstream: server.upstream, maxEventBytes }),
+        initializeTimeoutMs: SSE_INITIALIZE_TIMEOUT_MS,
+      })
     case 'streamable_http':
       return new StreamableHttpUpstream(server.upstream)
   }
+}
+
+function openStdio(server: ServerConfig, log: Log): Upstream {
+  const { process, startTimeoutSeconds, maxRestarts, restartWindowSeconds } = server.upstream
+  const initializeTimeoutMs = startTimeoutSeconds * 1_000
+  const transport = new StdioTransport(server, log)
+  if (process === 'per_session') return new BoundUpstream({ transport, initializeTimeoutMs })
+  const shared = new SharedTransport({
+    serverId: server.id,
+    transport,
+    initializeTimeoutMs,
+    maxRestarts,
+    windowMs: restartWindowSeconds * 1_000,
+    log,
+  })
+  return new BoundUpstream({ transport: shared, initializeTimeoutMs })
 }

@@ -45,7 +45,7 @@ export const upstreamSchema = section({
   transport: choice(['streamable_http', 'sse', 'stdio'])
     .default('streamable_http')
     .describe(
-      'MCP transport of the upstream. With `stdio` the adapter runs the server itself, by `command`; the fields of HTTP have no meaning then.',
+      'MCP transport of the upstream. `sse` is the older HTTP+SSE transport of revision 2024-11-05: `url` is then where its event stream is, `max_connections` counts what messages are sent over (each session has a stream besides), and a session lives as long as its stream. With `stdio` the adapter runs the server itself, by `command`; the fields of HTTP have no meaning then.',
     ),
   url: httpUrl()
     .nullable()

@@ -19,11 +19,15 @@ export class StdioTransport implements MessageTransport {
   #starting = 0
   #isClosed = false
 
+  readonly #maxProcesses: number
+
   constructor(server: ServerConfig, log: Log) {
     this.#server = server
     this.#log = log
     this.#guard = new ProcessGuard(server.upstream.stopGraceSeconds, log)
-    const { maxMemory } = server.upstream
+    const { maxMemory, maxProcesses } = server.upstream
+    // Of a shared process there is one, and perhaps another that is about to end.
+    this.#maxProcesses = server.upstream.process === 'shared' ? Infinity : maxProcesses
     if (maxMemory !== null) this.#memory = new MemoryWatch(maxMemory)
   }
 
@@ -37,8 +41,8 @@ export class StdioTransport implements MessageTransport {
     _headers: HeaderList,
     signal: AbortSignal,
   ): Promise<MessageConnection> {
-    const { upstream, id } = this.#server
-    const { maxProcesses } = upstream
+    const { id } = this.#server
+    const maxProcesses = this.#maxProcesses
     if (this.size >= maxProcesses) {
       this.#log.warn(
         { server: id, maxProcesses },

@@ -26,10 +26,12 @@ export interface Http1ClientOptions {
 /** See the file comment. */
 export class Http1Client implements Upstream {
   readonly #encoder: RequestEncoder
+  readonly #host: string
   readonly #pool: ConnectionPool
 
   constructor(options: Http1ClientOptions) {
     const { url, staticHeaders, maxConnections, connectTimeoutMs, insecureTls } = options
+    this.#host = url.host
     this.#encoder = new RequestEncoder(`${url.pathname}${url.search}`, url.host)
     this.#pool = new ConnectionPool({
       connector: new Connector({ url, authority: hostOf(staticHeaders), insecureTls }),
@@ -46,20 +48,30 @@ export class Http1Client implements Upstream {
 
   /** Never calls the listener before it returns. */
   call(request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
+    return this.#send(this.#encoder, request, listener)
+  }
+
+  /** Another resource of the same origin, over the same connections. `path` has the query, as a parsed URL has them. */
+  at(path: string): Pick<Upstream, 'call'> {
+    const encoder = new RequestEncoder(path, this.#host)
+    return { call: (request, listener) => this.#send(encoder, request, listener) }
+  }
+
+  /** Fails what is under way with ADAPTER_STOPPING. */
+  async close(): Promise<void> {
+    this.#pool.close()
+  }
+
+  #send(encoder: RequestEncoder, request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
     let encoded: EncodedRequest
     try {
-      encoded = this.#encoder.encode(request)
+      encoded = encoder.encode(request)
     } catch (error) {
       return refusedCall(listener, error)
     }
     const call = new Http1Call(encoded, request.isSafe, listener, this.#pool)
     this.#pool.send(call)
     return call
-  }
-
-  /** Fails what is under way with ADAPTER_STOPPING. */
-  async close(): Promise<void> {
-    this.#pool.close()
   }
 }
 
