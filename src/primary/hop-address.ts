@@ -6,12 +6,11 @@ import type { Config } from '../shared/config/config.ts'
 const WILDCARDS: ReadonlySet<string> = new Set(['0.0.0.0', '::', ''])
 
 /** Whether anything is bound to a connection that somebody else may have to reach: another replica, or another worker of this one. */
-export function needsHop(config: Config, workers: number): boolean {
-  const isShared = config.statePersistence.type === 'redis'
-  return (
-    (isShared || workers > 1) &&
-    config.servers.some(({ upstream }) => upstream.transport !== 'streamable_http')
-  )
+export function needsHop({ core, servers, statePersistence }: Config, workers: number): boolean {
+  const isShared = statePersistence.type === 'redis'
+  const isBound = servers.some(({ upstream }) => upstream.transport !== 'streamable_http')
+  // What a legacy client sends comes to the worker that has its stream by itself, unless it comes to another replica.
+  return isShared ? isBound || core.legacySse.enabled : isBound && workers > 1
 }
 
 /** What to listen on; port 0 is a free one. A replica that is alone listens for its own workers only. */

@@ -1,16 +1,28 @@
 /** A request on the hop, as the body of a POST: what it is about (JSON, behind its length), then the bytes of its own body. */
 
-/** `upstream`: for the connection that the worker has to a server. */
-export type HopKind = 'upstream'
+/** For the connection that the worker has to a server. */
+interface UpstreamHop extends CommonHop {
+  readonly kind: 'upstream'
+  readonly method: 'POST' | 'GET' | 'DELETE'
+  readonly isSafe: boolean
+}
+
+/** A message of a legacy client whose stream the worker holds. */
+interface MessageHop extends CommonHop {
+  readonly kind: 'messages'
+  /** Path and query, as the client sent them. */
+  readonly target: string
+  /** Who the client is; empty while authentication is off. */
+  readonly principal: string
+}
 
 /** What is asked of the holder. Whoever asks has judged who the client is, and what it may. */
-export interface HopRequest {
-  readonly kind: HopKind
+export type HopRequest = UpstreamHop | MessageHop
+
+interface CommonHop {
   readonly serverId: string
-  readonly method: 'POST' | 'GET' | 'DELETE'
   /** Names and values in turn. */
   readonly headers: readonly string[]
-  readonly isSafe: boolean
 }
 
 /** A request and its own body. */
@@ -55,17 +67,20 @@ export function decodeHopRequest(bytes: Uint8Array): ReadHopRequest | undefined 
 
 function isHead(value: unknown): value is HopRequest & { readonly hasBody: boolean } {
   if (typeof value !== 'object' || value === null) return false
-  const { kind, serverId, method, headers, isSafe, hasBody } = value as {
+  const { kind, serverId, method, headers, isSafe, hasBody, target, principal } = value as {
     readonly [name: string]: unknown // an object has any names
   }
+  const isKnown =
+    kind === 'upstream'
+      ? (method === 'POST' || method === 'GET' || method === 'DELETE') &&
+        typeof isSafe === 'boolean'
+      : kind === 'messages' && typeof target === 'string' && typeof principal === 'string'
   return (
-    kind === 'upstream' &&
+    isKnown &&
     typeof serverId === 'string' &&
-    (method === 'POST' || method === 'GET' || method === 'DELETE') &&
     Array.isArray(headers) &&
     headers.length % 2 === 0 &&
     headers.every((text) => typeof text === 'string') &&
-    typeof isSafe === 'boolean' &&
     typeof hasBody === 'boolean'
   )
 }

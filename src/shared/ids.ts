@@ -1,13 +1,15 @@
 /** Identifiers that this adapter mints, as branded strings: only the functions here make one. */
 import { randomBytes } from 'node:crypto'
 
+import type { Place } from './place.ts'
+
 declare const brand: unique symbol
 /** A string that only its parser or minter may produce. */
 type Branded<Name extends string> = string & { readonly [brand]: Name }
 
 /** Our own `Mcp-Session-Id`: 32 characters of base64url, 192 random bits. */
 export type SessionId = Branded<'SessionId'>
-/** Names the event stream of a legacy client, and the replica that holds it: a replica's name, a dot, 32 characters of base64url with 192 random bits. */
+/** Names the event stream of a legacy client, and the replica that holds it: the names of a replica and one of its workers, then 32 characters of base64url with 192 random bits. */
 export type LegacyStreamId = Branded<'LegacyStreamId'>
 /** Identifies one stored upload inside its session: 22 characters of base64url, 128 random bits. */
 export type UploadId = Branded<'UploadId'>
@@ -15,7 +17,7 @@ export type UploadId = Branded<'UploadId'>
 export type ArtifactId = Branded<'ArtifactId'>
 
 const SESSION_ID = /^[A-Za-z0-9_-]{32}$/
-const LEGACY_STREAM_ID = /^([A-Za-z0-9_-]{16})\.[A-Za-z0-9_-]{32}$/
+const LEGACY_STREAM_ID = /^([A-Za-z0-9_-]{16})\.(\d{1,4})\.[A-Za-z0-9_-]{32}$/
 const ITEM_ID = /^[A-Za-z0-9_-]{22}$/
 
 /** Returns the text as a session id, or undefined when it can't be one of ours. */
@@ -24,12 +26,13 @@ export function parseSessionId(text: string): SessionId | undefined {
   return SESSION_ID.test(text) ? (text as SessionId) : undefined
 }
 
-/** Returns the text as the id of a legacy stream with the name of its replica, or undefined when it can't be one. */
+/** Returns the text as the id of a legacy stream with the place that holds it, or undefined when it can't be one. */
 export function parseLegacyStreamId(
   text: string,
-): { readonly id: LegacyStreamId; readonly replicaId: string } | undefined {
-  const replicaId = LEGACY_STREAM_ID.exec(text)?.[1]
-  return replicaId === undefined ? undefined : { id: text as LegacyStreamId, replicaId } // the pattern defines the type
+): { readonly id: LegacyStreamId; readonly place: Place } | undefined {
+  const [, replicaId, worker] = LEGACY_STREAM_ID.exec(text) ?? []
+  if (replicaId === undefined) return undefined
+  return { id: text as LegacyStreamId, place: { replicaId, worker: Number(worker) } } // the pattern defines the type
 }
 
 /** Returns the text as an upload id, or undefined when it can't be one of ours. */
@@ -47,9 +50,9 @@ export function mintSessionId(): SessionId {
   return randomBytes(24).toString('base64url') as SessionId // 24 bytes make 32 characters
 }
 
-/** Mints an unguessable id for a legacy stream of this replica. */
-export function mintLegacyStreamId(replicaId: string): LegacyStreamId {
-  return `${replicaId}.${randomBytes(24).toString('base64url')}` as LegacyStreamId // 24 bytes make 32 characters
+/** Mints an unguessable id for a legacy stream at this place. */
+export function mintLegacyStreamId({ replicaId, worker }: Place): LegacyStreamId {
+  return `${replicaId}.${worker}.${randomBytes(24).toString('base64url')}` as LegacyStreamId // 24 bytes make 32 characters
 }
 
 /** Mints an unguessable upload id. */

@@ -24,8 +24,8 @@ import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
-import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { WorkerHop } from './hop/worker-hop.ts'
+import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { FileMetrics } from './metrics/file-metrics.ts'
 import { countRefusals, countRun } from './metrics/worker-metrics.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
@@ -127,8 +127,10 @@ export class WorkerRuntime {
     const upstreams = new Map(
       config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
-        const upstream = this.#guard.guard(server, index, openUpstream(server, config, log))
-        return [server.id, { server, listings, upstream: listings?.watch(upstream) ?? upstream }]
+        const guarded = this.#guard.guard(server, index, openUpstream(server, config, log))
+        const isBound = server.upstream.transport !== 'streamable_http'
+        const reached = isBound ? this.#hop.place(server.id, guarded) : guarded
+        return [server.id, { server, listings, upstream: listings?.watch(reached) ?? reached }]
       }),
     )
     this.#handshake = new Handshake({
@@ -160,7 +162,7 @@ export class WorkerRuntime {
     store.onReplicasLost((ids) => this.#streams.replicasLost(ids))
     const scripted = config.servers.filter(({ codeModeEnabled }) => codeModeEnabled).length
     this.#sandboxes = scripted > 0 ? new SandboxPool(config.core.codeMode, scripted) : undefined
-    this.#servers = [...upstreams.values()].map(({ server, upstream, listings }) => {
+    this.#servers = [...upstreams.values()].map(({ server, upstream, listings }, serverIndex) => {
       const endpoint = new McpEndpoint({
         server,
         config,
@@ -185,9 +187,15 @@ export class WorkerRuntime {
             registry: this.#registry,
             replicaId: options.replicaId,
             placement: { index: options.index, workers: options.workers },
+            postElsewhere: (place, exchange) => this.#hop.postElsewhere(place, server.id, exchange),
             log,
           })
         : undefined
+      if (legacy !== undefined)
+        this.#hop.takeMessages(server.id, {
+          serverIndex,
+          handle: (exchange) => legacy.handle(exchange),
+        })
       return { server, upstream, endpoint, legacy }
     })
     this.#uploads = new UploadEndpoint({

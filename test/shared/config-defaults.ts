@@ -60,8 +60,8 @@ export const DEFAULTS = {
       open_cooldown_seconds: 30,
       half_open_probe_allowance: 2,
     },
-    legacy_sse: { enabled: true },
     replica_hop: { host: null, port: null, advertised_url: null },
+    legacy_sse: { enabled: true },
     auth: {
       enabled: false,
       header_name: 'X-Mcp-Adapter-Auth-Token',

@@ -51,7 +51,7 @@ export class LegacyWire {
     await stream.until('\n\n')
     const reference = /event: endpoint\ndata: (.*)\n\n/.exec(stream.text())?.[1] ?? ''
     const endpoint = new URL(reference, url)
-    noteSecrets([endpoint.searchParams.get('sessionId')?.split('.')[1] ?? []].flat())
+    noteSecrets([endpoint.searchParams.get('sessionId')?.split('.')[2] ?? []].flat())
     return new LegacyWire(stream, endpoint.href, headers)
   }
 

@@ -129,7 +129,10 @@ export async function startHopReplica(
   const endpoints: HopEndpoint[] = []
   const handles: (WorkerHandle | undefined)[] = []
   for (const local of locals) {
-    const endpoint = new HopEndpoint({ upstreamOf: (id) => (id === SERVER ? local : undefined) })
+    const endpoint = new HopEndpoint({
+      upstreamOf: (id) => (id === SERVER ? local : undefined),
+      legacyOf: () => undefined,
+    })
     endpoints.push(endpoint)
     handles.push(startWorker(t, endpoint))
   }

@@ -228,6 +228,26 @@ t.test('a session of a replica that is lost is lost at once', async (t) => {
   t.equal(local.calls.length, 0, 'nobody was asked')
 })
 
+t.test('who hears that a session is lost, and aborts, hears no more', async (t) => {
+  const { gossip, holder, other } = await pair(t, answering('{}'))
+  gossip.lose(holder.replicaId)
+  const requests = [
+    post(holder),
+    { method: 'POST', headers: ['mcp-session-id', 'no-place'], body: '{}', isSafe: false } as const,
+  ]
+  for (const request of requests) {
+    const witness = new Witness({ head: () => call.abort() })
+    const call = other.upstream.call(request, witness)
+    // oxlint-disable-next-line no-await-in-loop -- one after the other
+    await eventually('the head is there', () => witness.heads === 1)
+    const later = new Witness()
+    other.upstream.call(request, later)
+    // oxlint-disable-next-line no-await-in-loop -- one after the other
+    await within('a later one is answered', later.over)
+    t.equal(witness.bytes + witness.ends, 0)
+  }
+})
+
 t.test(
   'what was given up of a replica that was only paused is ended when it is back',
   async (t) => {

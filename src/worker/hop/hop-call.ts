@@ -48,6 +48,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
   readonly #onGone: () => void
   #sent: SentHop | undefined
   #isPaused = false
+  #isAborted = false
   #phase: 'finding' | 'waiting' | 'relaying' | 'failing' | 'over' = 'finding'
   #errorParts: Uint8Array[] = []
   #errorBytes = 0
@@ -81,6 +82,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
   }
 
   abort(): void {
+    this.#isAborted = true
     if (this.#phase === 'over') return
     this.#finish()
     this.#sent?.call.abort()
@@ -199,7 +201,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
   #lost(): void {
     if (this.#phase === 'over') return
     this.#finish()
-    answerLost(this.#listener)
+    answerLost(this.#listener, () => !this.#isAborted)
   }
 
   #cut(error: AdapterError): void {

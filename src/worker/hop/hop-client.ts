@@ -72,6 +72,7 @@ export class HopClient implements HopSender {
     listener: AnswerListener,
   ): UpstreamCall {
     const call = new HopCall(this, place, encodeHopRequest(request, body), listener, () => {
+      if (request.kind !== 'upstream') return
       const at = request.headers.indexOf(SESSION_HEADER)
       const id = at === -1 ? undefined : request.headers[at + 1]
       if (id !== undefined) this.#orphans.note({ place, serverId: request.serverId, id })

@@ -6,15 +6,25 @@ import type { HeaderList } from '../../shared/frames/frames.ts'
 import { digestIn, digestOf, OUTCOME_HEADER, SEAL_HEADER } from '../../shared/hop-seal.ts'
 import type { HopOutcome } from '../../shared/hop-seal.ts'
 import { decodeHopRequest } from '../../shared/hop-request.ts'
-import type { ReadHopRequest } from '../../shared/hop-request.ts'
+import type { HopRequest, ReadHopRequest } from '../../shared/hop-request.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { headerValue } from '../exchange/exchange.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { HopExchange } from './hop-exchange.ts'
+
+/** Takes messages of legacy clients. */
+export interface LegacyReceiver {
+  /** Index into `config.servers`. */
+  readonly serverIndex: number
+  readonly handle: (exchange: Exchange) => void
+}
 
 /** What an endpoint works with. */
 export interface HopEndpointParts {
   /** This worker's own connections to a server; undefined for one whose sessions are bound to none. */
   readonly upstreamOf: (serverId: string) => Upstream | undefined
+  /** What takes messages of the legacy clients of a server whose streams are here; undefined where there are none. */
+  readonly legacyOf: (serverId: string) => LegacyReceiver | undefined
 }
 
 /** See the file comment. The primary has judged who asks, by the head of the request. */
@@ -36,6 +46,10 @@ export class HopEndpoint {
       return
     }
     const { request, body } = read
+    if (request.kind === 'messages') {
+      this.#takeMessage(exchange, request, body)
+      return
+    }
     const upstream = this.#parts.upstreamOf(request.serverId)
     const isStream = request.method === 'GET'
     if (upstream === undefined) {
@@ -59,6 +73,25 @@ export class HopEndpoint {
     if (isStream) this.#streams.add(relayed)
     const { method, headers, isSafe } = request
     relayed.follow(upstream.call({ method, headers, body, isSafe }, relayed))
+  }
+
+  #takeMessage(
+    exchange: Exchange,
+    request: Extract<HopRequest, { kind: 'messages' }>,
+    body: Uint8Array | null,
+  ): void {
+    const receiver = this.#parts.legacyOf(request.serverId)
+    if (receiver === undefined) {
+      answerError(
+        exchange,
+        new AdapterError('ADAPTER_SESSION_UNKNOWN', 'no stream with this sessionId is open'),
+      )
+      return
+    }
+    const { headers, target, principal } = request
+    const { serverIndex } = receiver
+    const head = { route: 'messages', serverIndex, method: 'POST', target, headers, body } as const
+    receiver.handle(new HopExchange(exchange, { ...head, principal }))
   }
 
   /** Ends streams, which would hold up the stop, and begins no more. */

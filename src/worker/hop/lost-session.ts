@@ -2,15 +2,16 @@
 import { AdapterError } from '../../shared/errors.ts'
 import type { AnswerListener } from '../upstream/upstream.ts'
 
-/** Answers as an upstream does that has lost the session: nothing was executed. Calls the listener. */
-export function answerLost(listener: AnswerListener): void {
+/** Answers as an upstream does that has lost the session: nothing was executed. `isWanted`: whether the call has not been aborted. */
+export function answerLost(listener: AnswerListener, isWanted: () => boolean): void {
   const error = new AdapterError(
     'ADAPTER_SESSION_UNKNOWN',
     'the connection that this session was bound to is gone; initialize a new one',
   )
   listener.head(error.status, ['content-type', 'application/json'])
-  listener.data(Buffer.from(error.toJsonRpc(null)))
-  listener.end()
+  // Whoever hears of the loss usually goes on with another session, and aborts this call.
+  if (isWanted()) listener.data(Buffer.from(error.toJsonRpc(null)))
+  if (isWanted()) listener.end()
 }
 
 /** The holder ended with the request in hand. */

@@ -95,7 +95,7 @@ class PlacingListener implements AnswerListener {
 function lostCall(listener: AnswerListener): UpstreamCall {
   let isOver = false
   process.nextTick(() => {
-    if (!isOver) answerLost(listener)
+    if (!isOver) answerLost(listener, () => !isOver)
   })
   return {
     abort: () => {

@@ -4,6 +4,7 @@ import { AdapterError } from '../../shared/errors.ts'
 import { mintLegacyStreamId, ownerOf, parseLegacyStreamId } from '../../shared/ids.ts'
 import type { LegacyStreamId } from '../../shared/ids.ts'
 import type { Log } from '../../shared/log.ts'
+import type { Place } from '../../shared/place.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { fail } from '../exchange/failure.ts'
 import type { SessionRegistry } from '../session/registry.ts'
@@ -24,6 +25,8 @@ export interface LegacyEndpointOptions {
   readonly replicaId: string
   /** Streams opened here must hash to this worker. */
   readonly placement: { readonly index: number; readonly workers: number }
+  /** Hands a POST to the worker that holds its stream, of this replica or another, and its answer back. */
+  readonly postElsewhere: (place: Place, exchange: Exchange) => void
   readonly log: Log
 }
 
@@ -101,21 +104,9 @@ export class LegacyEndpoint {
     const named = parseLegacyStreamId(/[?&]sessionId=([^&]*)/.exec(target)?.[1] ?? '')
     const stream = named === undefined ? undefined : this.#streams.get(named.id)
     if (stream !== undefined && stream.principal === principal) stream.take(exchange)
-    else if (named !== undefined && named.replicaId !== this.#options.replicaId)
-      this.#postElsewhere(exchange)
+    else if (named !== undefined && named.place.replicaId !== this.#options.replicaId)
+      this.#options.postElsewhere(named.place, exchange)
     else fail(exchange, unknownStream(), null)
-  }
-
-  /** The stream is held by another replica, if by any: the one place where its message can be handed over. */
-  #postElsewhere(exchange: Exchange): void {
-    fail(
-      exchange,
-      new AdapterError(
-        'ADAPTER_SESSION_UNKNOWN',
-        'the stream of this session is at another replica, or gone; connect again, and see to it that requests of one client reach one replica',
-      ),
-      null,
-    )
   }
 
   #refusal(): AdapterError | undefined {
@@ -139,7 +130,7 @@ export class LegacyEndpoint {
   #mint(): LegacyStreamId {
     const { replicaId, placement } = this.#options
     for (;;) {
-      const id = mintLegacyStreamId(replicaId)
+      const id = mintLegacyStreamId({ replicaId, worker: placement.index })
       if (ownerOf(id, placement.workers) === placement.index) return id
     }
   }

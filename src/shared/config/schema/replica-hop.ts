@@ -10,7 +10,7 @@ export const replicaHopSchema = section({
     .nullable()
     .default(null)
     .describe(
-      'Address to listen on for other replicas; null for `core.host`. Nothing listens while no server needs it (all are `streamable_http`), and without Redis only the loopback is used.',
+      'Address to listen on for other replicas; null for `core.host`. Nothing listens while all servers are `streamable_http` and `core.legacy_sse` is off; without Redis only the loopback is used.',
     ),
   port: integer({ min: 1, max: 65535 })
     .nullable()
