@@ -3,10 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { AdapterError } from '../../shared/errors.ts'
 import type { Config } from '../../shared/config/config.ts'
-import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Recorder } from '../../shared/telemetry/recorder.ts'
-import { EXPOSITION_TYPE } from '../../shared/telemetry/telemetry-messages.ts'
 import { CORRELATION_HEADER, CorrelationIds } from '../admission/correlation-id.ts'
 import { CorsPolicy } from '../admission/cors.ts'
 import { fileSelection, mcpSelection, readHeaders } from '../admission/headers.ts'
@@ -34,26 +32,23 @@ import type {
 } from './native.ts'
 import { RequestRecord } from './request-record.ts'
 import type { RequestFields } from './request-record.ts'
+import { OwnAnswers } from './own-answers.ts'
+import type { OwnAnswer, OwnAnswerSources } from './own-answers.ts'
+import { ownedId } from './owned-id.ts'
 import { STRICT_TRANSPORT } from './tls.ts'
 import { refuse, respond } from './whole-answer.ts'
 
 /** What the listener needs from the rest of the replica. */
-export interface ListenerPorts {
+export interface ListenerPorts extends OwnAnswerSources {
   /** The worker for a session id; any worker for the empty string. Undefined while it is not ready. */
   workerFor(sessionId: string): WorkerHandle | undefined
-  /** `isTrusted`: somebody asks who is known, and may see addresses and paths. */
-  health(probe: Probe, isTrusted: boolean): Promise<{ status: number; body: string }>
   /** Where requests are counted; undefined where they are not. */
   readonly recorder?: Recorder | undefined
-  /** All metrics as text; undefined when they are not to be had now. */
-  readonly metrics?: () => Promise<string | undefined>
   /** Writes a line for each request; absent where nobody reads them. */
   readonly logRequest?: ((fields: RequestFields) => void) | undefined
   /** The keys of a token issuer could not be read. */
   keysFailed(error: unknown): void
 }
-
-type Probe = Extract<Route, { kind: 'health' }>['probe']
 
 /** Requests that are held at a time until it is known who asks. */
 const MAX_HELD = 256
@@ -80,6 +75,7 @@ export class Listener {
   readonly #ports: ListenerPorts
   readonly #routes: RouteTable
   readonly #gate: Gate
+  readonly #own: OwnAnswers
   readonly #cors: CorsPolicy
   readonly #messages: MessageIntake
   readonly #metrics: HttpMetrics | undefined
@@ -106,6 +102,7 @@ export class Listener {
     this.#ports = ports
     this.#routes = new RouteTable(config)
     this.#gate = new Gate(config, (error) => ports.keysFailed(error))
+    this.#own = new OwnAnswers(ports, this.#gate)
     this.#cors = new CorsPolicy(config.core.cors, tls === null ? [] : STRICT_TRANSPORT)
     this.#messages = new MessageIntake(config.core.maxMessageBytes)
     const { recorder } = ports
@@ -300,29 +297,14 @@ export class Listener {
       case 'none': // refused
         return
       case 'health':
-        this.#answerHealth(res, route.probe, method === 'HEAD', asked)
+        this.#answerOwn(res, asked, this.#own.health(route.probe, headers))
         return
       case 'metrics':
-        this.#answerMetrics(res, asked)
+        this.#answerOwn(res, asked, this.#own.metrics())
         return
-      case 'metadata': {
-        res.onAborted(() => {})
-        const head = [
-          'content-type',
-          'application/json',
-          'cache-control',
-          'max-age=300',
-          'x-content-type-options',
-          'nosniff',
-          ...answerHeaders,
-        ]
-        const ending = this.#drain.isDraining ? 'close' : 'keep'
-        const body = this.#gate.metadata(route.serverIndex, headers)
-        respond(res, 200, head, body, { headOnly: method === 'HEAD', ending })
-        record?.add(body)
-        this.#ended(asked, 200)
+      case 'metadata':
+        this.#answerOwn(res, asked, this.#own.metadata(route.serverIndex, headers))
         return
-      }
       case 'mcp':
       case 'sse':
       case 'messages':
@@ -430,79 +412,21 @@ export class Listener {
     clearTimeout(limit)
   }
 
-  /** Whether somebody asks who may see more; not found out while too many tokens are being judged. */
-  async #isKnown(headers: ReadHeaders): Promise<boolean> {
-    if (this.#held >= MAX_HELD) return false
-    this.#held++
-    try {
-      return await this.#gate.knows(headers)
-    } finally {
-      this.#held--
-    }
-  }
-
-  #answerMetrics(res: HttpResponse, asked: Asked): void {
+  /** Answers what no worker is asked for. */
+  #answerOwn(res: HttpResponse, asked: Asked, answered: Promise<OwnAnswer>): void {
     let gone = false
     res.onAborted(() => {
       gone = true
     })
-    const scraped = this.#ports.metrics?.() ?? Promise.resolve(undefined)
-    void scraped.then((text) => {
-      const status = text === undefined ? 503 : 200
+    void answered.then(({ status, headers, body }) => {
+      asked.record?.add(body)
       this.#ended(asked, gone ? CLIENT_GONE : status)
       if (gone) return
-      const { method, answerHeaders } = asked
-      respond(
-        res,
-        status,
-        [...DATA_HEADERS, 'content-type', EXPOSITION_TYPE, ...answerHeaders],
-        text ?? '',
-        { headOnly: method === 'HEAD', ending: this.#drain.isDraining ? 'close' : 'keep' },
-      )
+      respond(res, status, [...headers, ...asked.answerHeaders], body, {
+        headOnly: asked.method === 'HEAD',
+        ending: this.#drain.isDraining ? 'close' : 'keep',
+      })
     })
-  }
-
-  #answerHealth(res: HttpResponse, probe: Probe, headOnly: boolean, asked: Asked): void {
-    const { headers, answerHeaders, record } = asked
-    let gone = false
-    res.onAborted(() => {
-      gone = true
-    })
-    const answer = async () =>
-      this.#ports.health(probe, probe === 'healthz' && (await this.#isKnown(headers)))
-    void answer().then(({ status, body }) => {
-      record?.add(body)
-      this.#ended(asked, gone ? CLIENT_GONE : status)
-      if (!gone)
-        respond(
-          res,
-          status,
-          [...DATA_HEADERS, 'content-type', 'application/json', ...answerHeaders],
-          body,
-          { headOnly, ending: this.#drain.isDraining ? 'close' : 'keep' },
-        )
-    })
-  }
-}
-
-/** What says which worker has to do with a request: the id of a session, or of a legacy client's stream; empty where any may serve. */
-function ownedId(route: Route, query: string, headers: ReadHeaders): string {
-  switch (route.kind) {
-    case 'artifact':
-      return route.sessionId
-    case 'upload':
-      // Its signature is checked by the worker.
-      return /(?:^|&)mcp_upload_session=([A-Za-z0-9_-]*)/.exec(query)?.[1] ?? ''
-    case 'messages':
-      return /(?:^|&)sessionId=([A-Za-z0-9_.-]*)/.exec(query)?.[1] ?? ''
-    case 'mcp':
-      return headers.sessionId
-    case 'sse':
-    case 'health':
-    case 'metadata':
-    case 'metrics':
-    case 'none':
-      return ''
   }
 }
 
