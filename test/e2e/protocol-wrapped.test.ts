@@ -23,7 +23,12 @@ import type { RpcAnswer } from '../support/wire.ts'
 const upstream = await startScriptedUpstream({ capabilities: { tools: {} } })
 const replica = await startReplica({
   config: {
-    core: { workers: 1, max_response_message_bytes: '1Mi' },
+    // Each of many failures in a row is looked at.
+    core: {
+      workers: 1,
+      max_response_message_bytes: '1Mi',
+      upstream_ping: { enabled: false },
+    },
     sessions: { max_in_flight_per_session: 4 },
     servers: [
       {

@@ -110,7 +110,7 @@ t.test('one worker pings, once at start, and not while requests are answered', a
   const { upstream, url } = await startBreakerRig(test, { interval_seconds: 1 })
   test.equal(upstream.pings.length, 1)
   const [ping] = upstream.pings
-  test.match(ping?.json, { method: 'ping' })
+  test.match(ping?.json, { method: 'server/discover' })
   const session = await WireSession.open(url)
   const calls = { isOver: false }
   const traffic = (async () => {

@@ -1,12 +1,12 @@
 /**
- * The cheapest question that every Streamable HTTP server answers, whatever its revision, and that makes nothing there: a `ping` for a session that does
- * not exist.
+ * The cheapest question that every Streamable HTTP server answers, whatever its revision, and that makes nothing there: `server/discover`, as revision
+ * 2026-07-28 has it, for a session that does not exist.
  *
- * - Without a session id, servers on the Python SDK (FastMCP) open a session for whatever comes, and keep it; a ping each interval would fill them.
- *   `initialize` opens one everywhere, and has Playwright get a browser context ready.
+ * - A server of 2026-07-28 has no `ping` and no sessions: it answers `server/discover`, and ignores the id.
  * - With an id that it does not know, a server with sessions answers 404 or 400 after one look at a table (SDK 1.x, 2.x, Python, Playwright).
- * - A server without sessions ignores the id and answers the ping (SDK 1.x stateless), or refuses the method or the missing revision with 400 or 404
- *   (2026-07-28). `server/discover` would be the ping of that revision, but the others answer it no better than this.
+ * - Without an id, servers on the Python SDK (FastMCP) open a session for whatever comes, and keep it: a ping each interval would fill them. `initialize`
+ *   opens one everywhere, and has Playwright get a browser context ready.
+ * - A server without sessions of a revision before refuses the method or the revision with 400 (SDK 1.x stateless).
  * - One that wants what only clients have answers 401 or 403.
  *
  * All of these are proof of life: any whole head below 500 is. 5xx and failures of the connection are not. The id is the same for the life of the process:
@@ -18,20 +18,39 @@ import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { Upstream, UpstreamCall } from './upstream.ts'
 
-/** Id of our own `ping`. */
+/** Id of our own request, and how the session begins that there is not. */
 const PING_ID = 'adapter-ping'
-const BODY = JSON.stringify({ jsonrpc: '2.0', id: PING_ID, method: 'ping' })
-const NO_SESSION = randomUUID()
+const REVISION = '2026-07-28'
+const METHOD = 'server/discover'
+const META = 'io.modelcontextprotocol'
+const BODY = JSON.stringify({
+  jsonrpc: '2.0',
+  id: PING_ID,
+  method: METHOD,
+  params: {
+    _meta: {
+      [`${META}/protocolVersion`]: REVISION,
+      [`${META}/clientCapabilities`]: {},
+      [`${META}/clientInfo`]: { name: 'remote-mcp-adapter', version: '0' },
+    },
+  },
+})
+/** Says in the logs of servers what it is. */
+const NO_SESSION = `${PING_ID}-${randomUUID()}`
 
 const OWN_HEADERS: HeaderList = [
   'accept',
   'application/json, text/event-stream',
   'content-type',
   'application/json',
+  'mcp-protocol-version',
+  REVISION,
+  'mcp-method',
+  METHOD,
   'mcp-session-id',
   NO_SESSION,
 ]
-const OWN_NAMES: ReadonlySet<string> = new Set(['accept', 'content-type', 'mcp-session-id'])
+const OWN_NAMES: ReadonlySet<string> = new Set(OWN_HEADERS.filter((_, i) => i % 2 === 0))
 
 /** What of an answer is read so that its connection can be used again, in bytes. */
 const MAX_BYTES = 65_536
