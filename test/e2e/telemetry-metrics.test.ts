@@ -1,4 +1,6 @@
 /** Metrics as a collector gets them: real traffic, real protobuf, over HTTP and over gRPC. */
+import { request as httpRequest } from 'node:http'
+
 import t from 'tap'
 
 import { METRIC_NAMES, METRICS, specOf } from '../../src/shared/telemetry/catalogue.ts'
@@ -129,6 +131,27 @@ t.test('uploads, their URLs, artifacts and downloads are counted', async (t) => 
   // What was uploaded expires after two seconds, and maintenance runs every one.
   await reaches('adapter_cleanup_cycles_total', { status: 'ok' })
   await reaches('adapter_cleanup_removed_records_total', { bucket: 'uploads' })
+})
+
+t.test('what is in hand is counted, and no longer when its client leaves', async (t) => {
+  const session = await rig.openSession(AUTH)
+  const url = new URL(await uploadUrl(session))
+  const request = httpRequest(url, { method: 'PUT', headers: { 'content-length': 900_000 } })
+  request.on('error', () => undefined)
+  request.write(Buffer.alloc(400_000))
+  const inHand = (): number => receiver.total('adapter_http_requests_in_flight')
+  await eventually('it is in hand', () => inHand() === 1)
+  request.destroy()
+  await eventually('it is not', () => inHand() === 0)
+  await eventually(
+    'and none of its bytes',
+    () => receiver.total('adapter_bytes_in_flight', { kind: 'uploads' }) === 0,
+  )
+  await reaches('adapter_http_requests_total', {
+    'http.request.method': 'PUT',
+    'http.response.status_code': '499',
+  })
+  t.ok(receiver.metric('adapter_bytes_in_flight'))
 })
 
 t.test(

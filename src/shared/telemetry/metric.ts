@@ -87,4 +87,4 @@ export const STATUS_CODE = { from: 'HTTP status codes; 499 where the client left
 
 export const STATUS_CLASS = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const
 
-export const THREAD = { from: '`primary`, `worker-<n>`, `telemetry`' } as const
+export const THREAD = { from: '`primary`, `worker-<n>`, `state`' } as const
