@@ -99,7 +99,7 @@ export class WorkerRuntime {
     this.#hop = new WorkerHop(options, store)
     const upstreams = new Map(
       config.servers.map((server) => {
-        const upstream = openUpstream(server, config.core.maxResponseMessageBytes, log)
+        const upstream = openUpstream(server, config, log)
         const isBound = server.upstream.transport !== 'streamable_http'
         const reached = isBound ? this.#hop.place(server.id, upstream) : upstream
         return [server.id, { server, upstream: reached }]

@@ -11,7 +11,7 @@ import {
   sendResult,
   startScriptedUpstream,
 } from '../support/upstreams/scripted-upstream.ts'
-import { open } from '../support/wire.ts'
+import { open, send, WireSession } from '../support/wire.ts'
 
 const scripted = await startScriptedUpstream()
 const replica = await startReplica({
@@ -30,9 +30,10 @@ t.test('a client that does not read is held back, and loses nothing', async (t) 
   const text = 'y'.repeat(100_000)
   let sent = 0
   let isHeld = false
+  let isWritten = false
   scripted.scripts.set('tools/call flood', async (request, response) => {
     beginStream(response)
-    for (; sent < 300; sent++) {
+    for (; sent < 200; sent++) {
       const params = { level: 'info', data: text }
       if (response.write(event({ jsonrpc: '2.0', method: 'notifications/message', params })))
         continue
@@ -44,14 +45,18 @@ t.test('a client that does not read is held back, and loses nothing', async (t) 
         await new Promise((resolve) => response.once('drain', resolve))
     }
     response.end(event({ jsonrpc: '2.0', id: idOf(request), result: { done: true } }))
+    response.once('finish', () => {
+      isWritten = true
+    })
   })
   wire.stream.pause()
   await wire.post({ jsonrpc: '2.0', id: 70, method: 'tools/call', params: { name: 'flood' } })
   await eventually('the upstream is held back', () => isHeld)
-  t.ok(sent < 300, `after ${sent} events`)
+  t.ok(sent < 200, `after ${sent} events`)
   wire.stream.resume()
+  await eventually('the upstream has written all', () => isWritten)
   t.match(await wire.response(70), { result: { done: true } })
-  t.equal(wire.messages().filter((one) => one.method === 'notifications/message').length, 300)
+  t.equal(wire.messages().filter((one) => one.method === 'notifications/message').length, 200)
   wire.stream.close()
 })
 
@@ -125,3 +130,79 @@ t.test('a stop does not wait for ever for a call, and ends its session all the s
   await within('the stream is over', busy.stream.ended)
   t.equal(upstream.sessions.size, 0)
 })
+
+t.test(
+  'the standalone stream is opened again where it ended, and brings what was missed',
+  async (t) => {
+    const asked: unknown[] = []
+    // Streams of upstreams without sessions are each client's own.
+    const upstream = await startScriptedUpstream({ stateless: true })
+    upstream.scripts.set('GET', (request, response) => {
+      asked.push(request.headers['last-event-id'])
+      beginStream(response)
+      const params = { level: 'info', data: `news ${asked.length}` }
+      response.write(
+        event({ jsonrpc: '2.0', method: 'notifications/message', params }, `e${asked.length}`),
+      )
+      if (asked.length < 3) response.end()
+    })
+    const other = await startReplica({
+      config: {
+        servers: [
+          {
+            id: 'a',
+            mount_path: '/mcp/a',
+            upstream: { url: upstream.url, stream_linger_seconds: 0 },
+          },
+        ],
+      },
+    })
+    t.teardown(async () => {
+      await other.stop()
+      await upstream.stop()
+    })
+    const wire = await LegacyWire.open(`${other.url}/mcp/a`)
+    await wire.initialize()
+    await wire.stream.until('news 3')
+    t.same(asked, [undefined, 'e1', 'e2'])
+    t.notMatch(wire.stream.text(), /^id:/m, 'ids of another stream are not shown')
+    wire.stream.close()
+  },
+)
+
+t.test(
+  'a connected session does not expire, and every request counts for the rate limit',
+  async (t) => {
+    const strict = await startReplica({
+      config: {
+        core: {
+          rate_limit: { requests_per_minute: 60, burst: 1_000 },
+          cors: { enabled: true, allowed_origins: ['https://app.example'] },
+        },
+        sessions: { idle_ttl_seconds: 1, allow_revival: false },
+        servers: [{ id: 'a', mount_path: '/mcp/a', upstream: { url: scripted.url } }],
+      },
+    })
+    t.teardown(() => strict.stop())
+    const mount = `${strict.url}/mcp/a`
+    const wire = await LegacyWire.open(mount, { origin: 'https://app.example' })
+    t.equal(wire.stream.headers['access-control-allow-origin'], 'https://app.example')
+    await wire.initialize()
+    const idle = await WireSession.open(mount)
+    const isGone = async (): Promise<boolean> => {
+      await new Promise((resolve) => setTimeout(resolve, 1_200))
+      return (await idle.request('tools/list')).status === 404
+    }
+    await eventually('a session that nobody uses expires', isGone)
+    t.match(await wire.request(1, 'tools/list'), { result: { method: 'tools/list' } })
+
+    let status = 202
+    for (let sent = 0; sent < 1_200 && status === 202; sent++)
+      status = (await wire.post({ jsonrpc: '2.0', method: 'notifications/x' })).status
+    t.equal(status, 429, 'a message too many')
+    const stream = await send(`${mount}/sse`, { method: 'GET' })
+    t.equal(stream.status, 429, 'a stream too many')
+    t.match(stream.headers['retry-after'], /^\d+$/)
+    wire.stream.close()
+  },
+)

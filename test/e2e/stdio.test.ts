@@ -4,6 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+import {
+  Client as ModernClient,
+  StreamableHTTPClientTransport as ModernTransport,
+} from '@modelcontextprotocol/client'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import {
@@ -285,6 +289,19 @@ function serverPids(): readonly number[] {
 function isGuard(pid: number): boolean {
   return commandOf(pid).includes('process-guard')
 }
+
+t.test('a client of revision 2026-07-28 finds that it has to initialise', async (t) => {
+  const client = new ModernClient(
+    { name: 'modern', version: '1' },
+    { versionNegotiation: { mode: 'auto' } },
+  )
+  const transport = new ModernTransport(new URL(`${replica.url}/mcp/files`))
+  await client.connect(transport)
+  const { tools } = await client.listTools()
+  t.ok(tools.some(({ name }) => name === 'process'))
+  await transport.terminateSession()
+  await client.close()
+})
 
 t.test('a server that ignores the end of its input and SIGTERM is killed', async (t) => {
   const client = await connect('stubborn')

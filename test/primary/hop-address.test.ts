@@ -37,9 +37,9 @@ t.test(
   async (t) => {
     t.equal(needsHop(config('', REDIS), 1), true)
     t.equal(needsHop(config('', REDIS, 'streamable_http'), 1), true, 'for legacy clients')
-  const none = 'legacy_sse: {enabled: false}'
-  t.equal(needsHop(config(none, REDIS, 'streamable_http'), 4), false)
-  t.equal(needsHop(config('', '', 'streamable_http'), 4), false)
+    const none = 'legacy_sse: {enabled: false}'
+    t.equal(needsHop(config(none, REDIS, 'streamable_http'), 4), false)
+    t.equal(needsHop(config('', '', 'streamable_http'), 4), false)
     t.equal(needsHop(config(''), 2), true, 'the workers of one replica')
     t.equal(needsHop(config(''), 1), false)
   },

@@ -24,6 +24,14 @@ export function childrenOf(parent: number): readonly number[] {
     })
 }
 
+/** The children of a process, and theirs. */
+export function descendantsOf(parent: number): readonly number[] {
+  const found: number[] = [...childrenOf(parent)]
+  // Grows while it is gone through.
+  for (const pid of found) found.push(...childrenOf(pid))
+  return found
+}
+
 /** The command line of a process, empty when it is gone. */
 export function commandOf(pid: number): string {
   try {

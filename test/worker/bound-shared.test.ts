@@ -23,7 +23,7 @@ function start(t: Test, { initializeTimeoutMs = 10_000, maxRestarts = 5 } = {}) 
     windowMs: 60_000,
     log,
   })
-  const upstream = new BoundUpstream({ transport, initializeTimeoutMs })
+  const upstream = new BoundUpstream({ transport, initializeTimeoutMs, idleLimitMs: null })
   t.teardown(() => upstream.close())
   return { inner, upstream, logged }
 }

@@ -12,9 +12,12 @@ function lost(): AdapterError {
   return new AdapterError('ADAPTER_UPSTREAM_UNREACHABLE', 'the connection is gone')
 }
 
-function start(t: Test, { initializeTimeoutMs = 10_000 } = {}) {
+function start(
+  t: Test,
+  { initializeTimeoutMs = 10_000, idleLimitMs = null as number | null } = {},
+) {
   const transport = new ScriptedTransport()
-  const upstream = new BoundUpstream({ transport, initializeTimeoutMs })
+  const upstream = new BoundUpstream({ transport, initializeTimeoutMs, idleLimitMs })
   t.teardown(() => upstream.close())
   return { transport, upstream, client: new UpstreamClient(upstream) }
 }
@@ -406,6 +409,23 @@ t.test('what is no message is passed over, and what must not be parsed ends it',
   await call.ended()
   t.match(call.error, { code: 'ADAPTER_UPSTREAM_INVALID' })
   t.ok(connection.isClosed)
+})
+
+t.test('a connection that nobody uses or ends is closed after a while', async (t) => {
+  const { transport, upstream, client } = start(t, { idleLimitMs: 20 })
+  const [busy, listening] = [new UpstreamClient(upstream), new UpstreamClient(upstream)]
+  await busy.initialize()
+  busy.request(1)
+  await transport.last.received('tools/call')
+  await listening.initialize()
+  await listening.get().began()
+  await client.initialize()
+  await eventually('it is closed', () => transport.last.isClosed)
+  t.same(
+    transport.connections.map(({ isClosed }) => isClosed),
+    [false, false, true],
+  )
+  t.equal((await client.request(1).ended()).status, 404)
 })
 
 t.test('close ends every connection and refuses what comes after', async (t) => {

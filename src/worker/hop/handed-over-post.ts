@@ -23,7 +23,8 @@ export function handOver(
   const timer = setTimeout(() => {
     call.abort()
     const message = 'the replica that holds the stream of this session does not take the message'
-    if (sink === undefined) fail(exchange, new AdapterError('ADAPTER_UPSTREAM_TIMEOUT', message), null)
+    if (sink === undefined)
+      fail(exchange, new AdapterError('ADAPTER_UPSTREAM_TIMEOUT', message), null)
     else exchange.reset()
   }, TIMEOUT_MS)
   const listener = {

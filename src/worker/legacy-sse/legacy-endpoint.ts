@@ -21,7 +21,7 @@ export interface LegacyEndpointOptions {
   readonly config: Pick<Config, 'core'>
   /** Where Streamable HTTP is served. */
   readonly endpoint: SessionEndpoint
-  readonly registry: SessionRegistry
+  readonly registry: Pick<SessionRegistry, 'peek'>
   readonly replicaId: string
   /** Streams opened here must hash to this worker. */
   readonly placement: { readonly index: number; readonly workers: number }
@@ -85,6 +85,7 @@ export class LegacyEndpoint {
       server,
       endpoint,
       registry,
+      log,
       maxEventBytes: config.core.maxResponseMessageBytes,
       onOver: (ended) => {
         this.#streams.delete(id)

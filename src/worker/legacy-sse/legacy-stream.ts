@@ -5,6 +5,7 @@
 import type { ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import type { Log } from '../../shared/log.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { toAdapterError } from '../exchange/adapter-error.ts'
 import { refuseEncoding } from '../exchange/content-encoding.ts'
@@ -45,7 +46,8 @@ export interface LegacyStreamOptions {
   readonly server: ServerConfig
   /** Where Streamable HTTP is served. */
   readonly endpoint: SessionEndpoint
-  readonly registry: SessionRegistry
+  readonly registry: Pick<SessionRegistry, 'peek'>
+  readonly log: Log
   /** Largest event, in bytes. */
   readonly maxEventBytes: number
   /** Called once, when the stream is over; resolves when its session is, too. Never rejects. */
@@ -73,7 +75,7 @@ export class LegacyStream {
     this.#feed = new StandaloneFeed({
       exchange: (listener, lastEventId) =>
         this.#exchange(options.exchange, { method: 'GET', body: null, lastEventId }, listener),
-      send: (inner) => options.endpoint.handle(inner),
+      send: (inner) => this.#send(inner),
       deliver: (data) => this.#deliver(data),
       onLost: () => this.leave(),
     })
@@ -124,7 +126,7 @@ export class LegacyStream {
             : { method: 'GET', body: null, lastEventId },
           listener,
         ),
-      send: (inner) => this.#options.endpoint.handle(inner),
+      send: (inner) => this.#send(inner),
       deliver: (data) => this.#deliver(data),
       onHead: (status, headers) => {
         if (isInitialize) this.#opened(status, headers)
@@ -196,6 +198,17 @@ export class LegacyStream {
       protocolVersion: this.#protocolVersion,
     })
     return new InnerExchange(request, maxEventBytes, listener)
+  }
+
+  /** What goes wrong unexpectedly is the answer of that exchange, whoever's turn it is in. */
+  #send(inner: InnerExchange): void {
+    const { endpoint, log } = this.#options
+    try {
+      endpoint.handle(inner)
+    } catch (error) {
+      log.error({ err: error, route: 'messages' }, 'a request failed unexpectedly')
+      fail(inner, toAdapterError(error), null)
+    }
   }
 
   #deliver(data: Uint8Array): boolean {

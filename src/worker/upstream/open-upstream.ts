@@ -1,5 +1,5 @@
 /** Picks what talks to a server's upstream, by its transport. */
-import type { ServerConfig } from '../../shared/config/config.ts'
+import type { Config, ServerConfig, SessionsConfig } from '../../shared/config/config.ts'
 import type { Log } from '../../shared/log.ts'
 import { BoundUpstream } from './bound/bound-upstream.ts'
 import { SharedTransport } from './bound/shared/shared-transport.ts'
@@ -11,33 +11,51 @@ import type { Upstream } from './upstream.ts'
 /** Longest time from asking for an event stream to the answer to `initialize`, in milliseconds. */
 const SSE_INITIALIZE_TIMEOUT_MS = 60_000
 
-/** The upstream of a server; `maxEventBytes` bounds an event of a connection. Connects, or starts a process, when it is first called. */
-export function openUpstream(server: ServerConfig, maxEventBytes: number, log: Log): Upstream {
+/** How long an end of a session may be late, in seconds. */
+const SPARE_SECONDS = 600
+
+/** The upstream of a server. Connects, or starts a process, when it is first called. */
+export function openUpstream(server: ServerConfig, { core, sessions }: Config, log: Log): Upstream {
   switch (server.upstream.transport) {
     case 'stdio':
-      return openStdio(server, log)
+      return openStdio(server, idleLimitMs(sessions), log)
     case 'sse':
       return new BoundUpstream({
-        transport: new SseTransport({ upstream: server.upstream, maxEventBytes }),
+        transport: new SseTransport({
+          upstream: server.upstream,
+          maxEventBytes: core.maxResponseMessageBytes,
+        }),
         initializeTimeoutMs: SSE_INITIALIZE_TIMEOUT_MS,
+        idleLimitMs: idleLimitMs(sessions),
       })
     case 'streamable_http':
       return new StreamableHttpUpstream(server.upstream)
   }
 }
 
-function openStdio(server: ServerConfig, log: Log): Upstream {
+function openStdio(server: ServerConfig, idleLimit: number | null, log: Log): Upstream {
   const { process, startTimeoutSeconds, maxRestarts, restartWindowSeconds } = server.upstream
-  const initializeTimeoutMs = startTimeoutSeconds * 1_000
+  const common = { initializeTimeoutMs: startTimeoutSeconds * 1_000, idleLimitMs: idleLimit }
   const transport = new StdioTransport(server, log)
-  if (process === 'per_session') return new BoundUpstream({ transport, initializeTimeoutMs })
+  if (process === 'per_session') return new BoundUpstream({ transport, ...common })
   const shared = new SharedTransport({
     serverId: server.id,
     transport,
-    initializeTimeoutMs,
+    initializeTimeoutMs: common.initializeTimeoutMs,
     maxRestarts,
     windowMs: restartWindowSeconds * 1_000,
     log,
   })
-  return new BoundUpstream({ transport: shared, initializeTimeoutMs })
+  return new BoundUpstream({ transport: shared, ...common })
+}
+
+/** When a session that is not used is gone for sure, with some time to spare for the sweep that ends it. */
+function idleLimitMs({
+  idleTtlSeconds,
+  allowRevival,
+  tombstoneTtlSeconds,
+}: SessionsConfig): number | null {
+  if (idleTtlSeconds === null) return null
+  const seconds = idleTtlSeconds + (allowRevival ? tombstoneTtlSeconds : 0)
+  return (seconds + SPARE_SECONDS) * 1_000
 }

@@ -46,7 +46,9 @@ export const stdioFields = {
   cwd: text()
     .nullable()
     .default(null)
-    .describe('The directory that the process starts in; null for that of the adapter.'),
+    .describe(
+      'The directory that the process starts in, made when it is missing; null for that of the adapter.',
+    ),
   process: choice(['per_session', 'shared'])
     .default('per_session')
     .describe(

@@ -39,6 +39,7 @@ export class BoundSession implements MessageListener {
   #heldBytes = 0
   #isPaused = false
   #isOver = false
+  #usedAtMs = performance.now()
 
   /** `onOver` is called once, when the connection is lost or closed. */
   constructor(id: string, onOver: () => void) {
@@ -49,6 +50,12 @@ export class BoundSession implements MessageListener {
   /** Whether the connection is lost or closed. */
   get isOver(): boolean {
     return this.#isOver
+  }
+
+  /** For how long nobody has used it, in milliseconds. One with a call or a stream is in use. */
+  get idleMs(): number {
+    const isInUse = this.#outlet.isOpen || this.#calls.oldest !== undefined
+    return isInUse ? 0 : performance.now() - this.#usedAtMs
   }
 
   /** Opens the connection and sends `initialize`; resolves with its response. Rejects with `AdapterError`; then the session is over. */
@@ -83,6 +90,7 @@ export class BoundSession implements MessageListener {
   /** Takes a POST other than `initialize`. */
   post(answer: BoundAnswer, envelope: Envelope, body: Uint8Array, headers: HeaderList): void {
     const requests = envelope.messages.filter((message) => message.kind === 'request')
+    this.#usedAtMs = performance.now()
     if (this.#calls.hasAny(requests)) {
       answer.refuse(400, -32600, 'Invalid Request: the id of a request is in use', requests[0]?.id)
       return
@@ -107,6 +115,7 @@ export class BoundSession implements MessageListener {
 
   /** Takes a GET. */
   stream(answer: BoundAnswer): void {
+    this.#usedAtMs = performance.now()
     if (!this.#outlet.open(answer))
       answer.refuse(409, -32000, 'Conflict: Only one SSE stream is allowed per session')
   }

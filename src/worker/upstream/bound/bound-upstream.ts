@@ -17,6 +17,8 @@ import type { MessageTransport } from './message-connection.ts'
 
 /** Revisions that have `initialize`, as servers list them. */
 const REVISIONS = '2025-11-25, 2025-06-18, 2025-03-26, 2024-11-05'
+/** Longest time between two looks for connections that nobody uses, in milliseconds. */
+const MAX_IDLE_CHECK_MS = 60_000
 const VERSION_KEY = 'io.modelcontextprotocol/protocolVersion'
 
 /** What such an upstream is made of. */
@@ -24,6 +26,11 @@ export interface BoundUpstreamOptions {
   readonly transport: MessageTransport
   /** Longest time from opening a connection to the answer to `initialize`, in milliseconds. */
   readonly initializeTimeoutMs: number
+  /**
+   * A connection that nobody uses for longer is closed, in milliseconds; null for never. Sessions that expire are ended by a DELETE; this is for those
+   * whose DELETE never comes.
+   */
+  readonly idleLimitMs: number | null
 }
 
 /** See the file comment. */
@@ -32,10 +39,16 @@ export class BoundUpstream implements Upstream {
   readonly #sessions = new Map<string, BoundSession>()
   /** Sessions that are being opened. */
   readonly #opening = new Set<AbortController>()
+  readonly #idleCheck: NodeJS.Timeout | undefined
   #isClosed = false
 
   constructor(options: BoundUpstreamOptions) {
     this.#options = options
+    const { idleLimitMs } = options
+    if (idleLimitMs === null) return
+    const intervalMs = Math.min(MAX_IDLE_CHECK_MS, idleLimitMs / 2)
+    this.#idleCheck = setInterval(() => this.#closeIdle(idleLimitMs), intervalMs)
+    this.#idleCheck.unref()
   }
 
   /** How many connections are open. */
@@ -56,9 +69,15 @@ export class BoundUpstream implements Upstream {
 
   async close(): Promise<void> {
     this.#isClosed = true
+    clearInterval(this.#idleCheck)
     for (const opening of this.#opening) opening.abort(stopping())
     await Promise.all([...this.#sessions.values()].map((session) => session.close(stopping())))
     await this.#options.transport.close()
+  }
+
+  #closeIdle(limitMs: number): void {
+    for (const session of this.#sessions.values())
+      if (session.idleMs > limitMs) void session.close()
   }
 
   #serve(request: UpstreamRequest, answer: BoundAnswer): void {

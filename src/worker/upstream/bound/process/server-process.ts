@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcessWithoutNullStreams } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { AdapterError } from '../../../../shared/errors.ts'
@@ -53,15 +54,17 @@ export class ServerProcess {
   /** Resolves when it runs. Rejects with ADAPTER_UPSTREAM_UNREACHABLE when it can't be started. */
   static async start(options: ServerProcessOptions): Promise<ServerProcess> {
     const { command, args, env, cwd, serverId, log } = options
-    const child = spawn(command, args, {
-      // A group of its own: signals for the adapter are not for it, and what it starts can be ended with it.
-      detached: true,
-      env,
-      stdio: ['pipe', 'pipe', 'pipe'],
-      ...(cwd === null ? {} : { cwd }),
-    })
     try {
+      if (cwd !== null) await mkdir(cwd, { recursive: true })
+      const child = spawn(command, args, {
+        // A group of its own: signals for the adapter are not for it, and what it starts can be ended with it.
+        detached: true,
+        env,
+        stdio: ['pipe', 'pipe', 'pipe'],
+        ...(cwd === null ? {} : { cwd }),
+      })
       await once(child, 'spawn')
+      return new ServerProcess(options, child)
     } catch (error) {
       log.error({ server: serverId, command, cwd, err: error }, 'server can not be started')
       throw new AdapterError(
@@ -70,7 +73,6 @@ export class ServerProcess {
         { cause: error },
       )
     }
-    return new ServerProcess(options, child)
   }
 
   private constructor(options: ServerProcessOptions, child: ChildProcessWithoutNullStreams) {

@@ -85,7 +85,7 @@ export class SharedTransport implements MessageTransport {
 /** The outcome, unless the one who waits for it is gone before. */
 async function orAborted<T>(outcome: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted()
-  let onAbort = (): void => {}
+  let onAbort: (() => void) | undefined
   const aborted = new Promise<never>((_resolve, reject) => {
     onAbort = () => reject(toAdapterError(signal.reason))
     signal.addEventListener('abort', onAbort, { once: true })
@@ -93,6 +93,6 @@ async function orAborted<T>(outcome: Promise<T>, signal: AbortSignal): Promise<T
   try {
     return await Promise.race([outcome, aborted])
   } finally {
-    signal.removeEventListener('abort', onAbort)
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
   }
 }
