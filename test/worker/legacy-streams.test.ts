@@ -59,6 +59,7 @@ function endpointWith(endpoint: LegacyEndpointOptions['endpoint']): LegacyEndpoi
   const [server] = config.servers
   if (server === undefined) throw new Error('a configuration has its server')
   return new LegacyEndpoint({
+    postElsewhere: () => t.fail('there is no other replica'),
     server,
     config,
     endpoint,
