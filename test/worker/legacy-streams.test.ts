@@ -66,9 +66,6 @@ function endpointWith(endpoint: LegacyEndpointOptions['endpoint']): LegacyEndpoi
     registry: { peek: () => undefined },
     replicaId: 'r'.repeat(16),
     placement: { index: 0, workers: 1 },
-    postElsewhere: () => {
-      throw new Error('there is nobody else')
-    },
     log,
   })
 }
