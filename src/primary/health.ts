@@ -65,7 +65,9 @@ export class Health {
       servers: config.servers.map((server) => ({
         server_id: server.id,
         mount_path: server.mountPath,
-        ...(isTrusted ? { upstream_url: maskUrls(server.upstream.url) } : {}),
+        ...(isTrusted && server.upstream.url !== null
+          ? { upstream_url: maskUrls(server.upstream.url) }
+          : {}),
         status: 'ok',
       })),
       persistence: {

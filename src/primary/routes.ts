@@ -5,6 +5,8 @@ import { ALL_SERVERS, METADATA_PATH } from './admission/protected-resource.ts'
 /** Where a request goes. `serverIndex` is -1 when a path of that route names no configured server. */
 export type Route =
   | { readonly kind: 'mcp'; readonly serverIndex: number }
+  /** The stream of a legacy client, and where its messages go. */
+  | { readonly kind: 'sse' | 'messages'; readonly serverIndex: number }
   | { readonly kind: 'upload'; readonly serverIndex: number }
   | { readonly kind: 'artifact'; readonly serverIndex: number; readonly sessionId: string }
   | { readonly kind: 'health'; readonly probe: 'livez' | 'readyz' | 'healthz' }
@@ -25,7 +27,7 @@ export class RouteTable {
     this.#fixed.set('/livez', { kind: 'health', probe: 'livez' })
     this.#fixed.set('/readyz', { kind: 'health', probe: 'readyz' })
     this.#fixed.set('/healthz', { kind: 'health', probe: 'healthz' })
-    const { auth } = config.core
+    const { auth, legacySse } = config.core
     const hasMetadata = auth.enabled && auth.jwt.issuer !== null
     if (hasMetadata) this.#fixed.set(METADATA_PATH, { kind: 'metadata', serverIndex: ALL_SERVERS })
     for (const [serverIndex, server] of config.servers.entries()) {
@@ -33,6 +35,10 @@ export class RouteTable {
       this.#fixed.set(server.mountPath, { kind: 'mcp', serverIndex })
       // Many clients add the slash; it names the same endpoint.
       this.#fixed.set(`${server.mountPath}/`, { kind: 'mcp', serverIndex })
+      if (legacySse.enabled) {
+        this.#fixed.set(`${server.mountPath}/sse`, { kind: 'sse', serverIndex })
+        this.#fixed.set(`${server.mountPath}/messages`, { kind: 'messages', serverIndex })
+      }
       if (hasMetadata)
         this.#fixed.set(`${METADATA_PATH}${server.mountPath}`, { kind: 'metadata', serverIndex })
       this.#fixed.set(`${this.#uploadPrefix}${server.id}`, { kind: 'upload', serverIndex })

@@ -130,7 +130,10 @@ export class Supervisor {
         if (handle === undefined || thread === undefined) return
         const exited = new Promise<void>((resolve) => thread.once('exit', () => resolve()))
         handle.send(['control.stop', graceMs])
-        const limit = setTimeout(() => void thread.terminate(), graceMs + 1_000)
+        const limit = setTimeout(
+          () => void thread.terminate(),
+          graceMs + 1_000 + endOfProcessesMs(this.#options.config),
+        )
         await exited
         clearTimeout(limit)
       }),
@@ -283,4 +286,12 @@ export class Supervisor {
       })
     }, delayMs).unref()
   }
+}
+
+/** How long the worker may take to end the servers that it runs: see `stop_grace_seconds`, which each of two steps gets. */
+function endOfProcessesMs({ servers }: Config): number {
+  const graces = servers.map(({ upstream }) =>
+    upstream.transport === 'stdio' ? upstream.stopGraceSeconds : 0,
+  )
+  return 2 * 1_000 * Math.max(0, ...graces)
 }

@@ -44,6 +44,7 @@ export const ERRORS = {
   // upstream
   ADAPTER_UPSTREAM_UNREACHABLE: { status: 502, rpcCode: 1502, retryable: true },
   ADAPTER_UPSTREAM_TIMEOUT: { status: 504, rpcCode: 1504, retryable: true },
+  ADAPTER_PROCESS_LIMIT: { status: 503, rpcCode: 1503, retryable: true },
   ADAPTER_UPSTREAM_INVALID: { status: 502, rpcCode: 1502, retryable: false },
   // uploads
   ADAPTER_UPLOAD_TICKET_INVALID: { status: 403, rpcCode: 1403, retryable: false },

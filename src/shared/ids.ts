@@ -7,18 +7,29 @@ type Branded<Name extends string> = string & { readonly [brand]: Name }
 
 /** Our own `Mcp-Session-Id`: 32 characters of base64url, 192 random bits. */
 export type SessionId = Branded<'SessionId'>
+/** Names the event stream of a legacy client, and the replica that holds it: a replica's name, a dot, 32 characters of base64url with 192 random bits. */
+export type LegacyStreamId = Branded<'LegacyStreamId'>
 /** Identifies one stored upload inside its session: 22 characters of base64url, 128 random bits. */
 export type UploadId = Branded<'UploadId'>
 /** Identifies one artifact inside its session: 22 characters of base64url, 128 random bits. */
 export type ArtifactId = Branded<'ArtifactId'>
 
 const SESSION_ID = /^[A-Za-z0-9_-]{32}$/
+const LEGACY_STREAM_ID = /^([A-Za-z0-9_-]{16})\.[A-Za-z0-9_-]{32}$/
 const ITEM_ID = /^[A-Za-z0-9_-]{22}$/
 
 /** Returns the text as a session id, or undefined when it can't be one of ours. */
 export function parseSessionId(text: string): SessionId | undefined {
   // The pattern is the whole definition of the type.
   return SESSION_ID.test(text) ? (text as SessionId) : undefined
+}
+
+/** Returns the text as the id of a legacy stream with the name of its replica, or undefined when it can't be one. */
+export function parseLegacyStreamId(
+  text: string,
+): { readonly id: LegacyStreamId; readonly replicaId: string } | undefined {
+  const replicaId = LEGACY_STREAM_ID.exec(text)?.[1]
+  return replicaId === undefined ? undefined : { id: text as LegacyStreamId, replicaId } // the pattern defines the type
 }
 
 /** Returns the text as an upload id, or undefined when it can't be one of ours. */
@@ -34,6 +45,11 @@ export function parseArtifactId(text: string): ArtifactId | undefined {
 /** Mints an unguessable session id. */
 export function mintSessionId(): SessionId {
   return randomBytes(24).toString('base64url') as SessionId // 24 bytes make 32 characters
+}
+
+/** Mints an unguessable id for a legacy stream of this replica. */
+export function mintLegacyStreamId(replicaId: string): LegacyStreamId {
+  return `${replicaId}.${randomBytes(24).toString('base64url')}` as LegacyStreamId // 24 bytes make 32 characters
 }
 
 /** Mints an unguessable upload id. */

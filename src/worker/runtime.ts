@@ -21,12 +21,13 @@ import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
 import { DownloadEndpoint } from './files/download-endpoint.ts'
 import { UploadEndpoint } from './files/upload-endpoint.ts'
+import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
 import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
-import { StreamableHttpUpstream } from './upstream/streamable-http.ts'
+import { openUpstream } from './upstream/open-upstream.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
 /** What a runtime is built from. */
@@ -41,6 +42,8 @@ interface ServerRuntime {
   readonly server: ServerConfig
   readonly upstream: Upstream
   readonly endpoint: McpEndpoint
+  /** Undefined where legacy clients are not served. */
+  readonly legacy: LegacyEndpoint | undefined
 }
 
 /** See the file comment. */
@@ -95,7 +98,7 @@ export class WorkerRuntime {
     const upstreams = new Map(
       config.servers.map((server) => {
         const listings = Listings.of(server, config)
-        const upstream = openUpstream(server, log)
+        const upstream = openUpstream(server, config.core.maxResponseMessageBytes, log)
         return [server.id, { server, listings, upstream: listings?.watch(upstream) ?? upstream }]
       }),
     )
@@ -118,10 +121,8 @@ export class WorkerRuntime {
     this.#sandboxes = config.servers.some(({ codeModeEnabled }) => codeModeEnabled)
       ? new SandboxPool(config.core.codeMode)
       : undefined
-    this.#servers = [...upstreams.values()].map(({ server, upstream, listings }) => ({
-      server,
-      upstream,
-      endpoint: new McpEndpoint({
+    this.#servers = [...upstreams.values()].map(({ server, upstream, listings }) => {
+      const endpoint = new McpEndpoint({
         server,
         config,
         services: this.#services,
@@ -133,8 +134,20 @@ export class WorkerRuntime {
         sandboxes: this.#sandboxes,
         log,
         fallbackBaseUrl: options.fallbackBaseUrl,
-      }),
-    }))
+      })
+      const legacy = config.core.legacySse.enabled
+        ? new LegacyEndpoint({
+            server,
+            config,
+            endpoint,
+            registry: this.#registry,
+            replicaId: options.replicaId,
+            placement: { index: options.index, workers: options.workers },
+            log,
+          })
+        : undefined
+      return { server, upstream, endpoint, legacy }
+    })
     this.#uploads = new UploadEndpoint({
       ...this.#services,
       onOutcome: (outcome) => {
@@ -180,6 +193,9 @@ export class WorkerRuntime {
     this.#stops.add('scripts', () => this.#sandboxes?.close())
     this.#stops.add('sessions', () => this.#registry.stop())
     this.#stops.add('streams', () => this.#streams.handOver())
+    this.#stops.add('legacy clients', async () => {
+      await Promise.all(this.#servers.flatMap(({ legacy }) => legacy?.stop() ?? []))
+    })
     this.#streams.start({ isReplacement: !options.firstStart })
     this.#stops.add('upkeep', () => this.#upkeep.stop())
     await this.#upkeep.start(options.firstStart)
@@ -252,10 +268,14 @@ export class WorkerRuntime {
 
   #route(exchange: FrameExchange): void {
     switch (exchange.request.route) {
-      case 'mcp': {
-        const target = this.#servers[exchange.request.serverIndex]
-        if (target === undefined) throw new RangeError(`no server ${exchange.request.serverIndex}`)
-        const work = (): void => target.endpoint.handle(exchange)
+      case 'mcp':
+      case 'sse':
+      case 'messages': {
+        const { route, serverIndex } = exchange.request
+        const target = this.#servers[serverIndex]
+        const endpoint = route === 'mcp' ? target?.endpoint : target?.legacy
+        if (endpoint === undefined) throw new RangeError(`no ${route} of server ${serverIndex}`)
+        const work = (): void => endpoint.handle(exchange)
         if (this.#allowance === undefined) work()
         else this.#rationed(exchange, this.#allowance, work)
         return
@@ -288,7 +308,10 @@ export class WorkerRuntime {
   /** Long-lived streams end, those that are opened from here on too; everything else is served. */
   #closeStreams(): void {
     void this.#streams.handOver()
-    for (const { endpoint } of this.#servers) endpoint.closeStreams()
+    for (const { endpoint, legacy } of this.#servers) {
+      endpoint.closeStreams()
+      legacy?.closeStreams()
+    }
   }
 
   async #stop(graceMs: number): Promise<void> {
@@ -307,15 +330,6 @@ export class WorkerRuntime {
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
   }
-}
-
-function openUpstream(server: ServerConfig, log: Log): Upstream {
-  return new StreamableHttpUpstream(server.upstream, (error) =>
-    log.warn(
-      { server: server.id, err: error },
-      'renewed files of upstream.tls can not be used: connections are made with those before',
-    ),
-  )
 }
 
 function refuseRate(exchange: FrameExchange, retryAfterMs: number): void {

@@ -26,6 +26,8 @@ const SMALLEST = {
   ],
 }
 
+const STDIO = { transport: 'stdio', command: 'server' }
+
 /** Every field that holds a whole number, with its smallest value, its largest, and whether null is allowed. */
 const NUMBERS: readonly (readonly [path: string, min: number, max: number, nullable: boolean])[] = [
   ['core.port', 1, 65535, false],
@@ -100,6 +102,13 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['servers.0.upstream.initialize_timeout_seconds', 1, Infinity, false],
   ['servers.0.upstream.max_connections', 1, Infinity, true],
   ['servers.0.upstream.stream_linger_seconds', 0, Infinity, false],
+  ['servers.0.upstream.max_processes', 1, Infinity, false],
+  ['servers.0.upstream.max_message_bytes', 1024, Infinity, false],
+  ['servers.0.upstream.max_memory', 1024 ** 2, Infinity, true],
+  ['servers.0.upstream.start_timeout_seconds', 1, Infinity, false],
+  ['servers.0.upstream.stop_grace_seconds', 0, 60, false],
+  ['servers.0.upstream.max_restarts', 1, Infinity, false],
+  ['servers.0.upstream.restart_window_seconds', 1, Infinity, false],
   ['servers.0.upstream_ping.interval_seconds', 1, Infinity, true],
   ['servers.0.upstream_ping.timeout_seconds', 1, Infinity, true],
   ['servers.0.upstream_ping.failure_threshold', 1, Infinity, true],
@@ -116,11 +125,16 @@ const NUMBERS: readonly (readonly [path: string, min: number, max: number, nulla
   ['servers.0.adapters.1.overrides.tool_call_timeout_seconds', 1, Infinity, true],
 ]
 
+/** Fields that have no meaning with another transport than stdio. */
+const OF_STDIO = /^servers\.0\.upstream\.(?:max_(?:proc|mess|mem|rest)|start_|stop_|restart_)/
+
 /** The smallest file with one field set: JSON is YAML. */
 function fileWith(path: string, value: unknown): string {
-  const file: unknown = structuredClone(SMALLEST)
+  const file = structuredClone(SMALLEST)
+  const [server] = file.servers
+  if (OF_STDIO.test(path)) Object.assign(server ?? {}, { upstream: { ...STDIO } })
   const keys = path.split('.')
-  let node = file
+  let node: unknown = file
   for (const [index, key] of keys.entries()) {
     const slot: unknown = Array.isArray(node) ? Number(key) : key
     const child =

@@ -45,7 +45,6 @@ sessions:
       '4:29 core.tool_description_policy.mod is not a known field; did you mean mode?',
       '5:12 core.workers must be a whole number, 1 or more; found "${W:-abc}"',
       '7:9 servers[0].id must be 1 to 64 letters, digits or . _ - (it stands in URLs and file paths), and not . or ..; found a/b',
-      '9:5 servers[0].upstream.url is required and must be text (put numbers and words like yes in quotes)',
       '11:15 servers[0].adapters[0].type must be one of upload_consumer, artifact_producer (did you mean upload_consumer?); found upload_consummer',
       '12:1 sessions is a section without content; give it fields or remove the line',
     ])
@@ -286,6 +285,12 @@ t.test('rules between fields refuse the start', async (t) => {
       'servers: [{id: a, mount_path: /a/b, upstream: {url: "http://u"}}, {id: b, mount_path: /a, upstream: {url: "http://u"}}]',
       'servers[1].mount_path',
       /collides/,
+    ],
+    // Where legacy clients of /a connect.
+    [
+      'servers: [{id: a, mount_path: /a, upstream: {url: "http://u"}}, {id: b, mount_path: /a/sse, upstream: {url: "http://u"}}]',
+      'servers[1].mount_path',
+      /collides with servers\[0\]\.mount_path \/a/,
     ],
     [mount('/upload'), 'servers[0].mount_path', /collides with core.upload_path/],
     [mount('/upload/x'), 'servers[0].mount_path', /collides with core.upload_path/],

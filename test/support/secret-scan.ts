@@ -22,7 +22,7 @@ const SECRET_FIELDS: ReadonlySet<string> = new Set([
   'password',
   'passphrase',
 ])
-const SECRET_MAPS: ReadonlySet<string> = new Set(['static_headers', 'headers'])
+const SECRET_MAPS: ReadonlySet<string> = new Set(['static_headers', 'headers', 'env'])
 /** What is secret by its looks, though nobody told us. */
 const SHAPES: readonly (readonly [what: string, pattern: RegExp])[] = [
   ['a whole session id', /(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{32}(?![\w-])/],

@@ -5,7 +5,9 @@ import { createParser } from 'eventsource-parser'
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { eventData, hasEventId, SseSplitter, withEventData } from '../../src/worker/exchange/sse.ts'
+import { eventData, eventDataBytes, eventName } from '../../src/shared/sse-event.ts'
+import { SseSplitter } from '../../src/shared/sse-splitter.ts'
+import { hasEventId, withEventData } from '../../src/worker/exchange/sse.ts'
 
 const NUM_RUNS = 400
 
@@ -159,4 +161,27 @@ t.test('an event larger than the limit is refused while it comes', async (t) => 
   splitter.push(piece)
   splitter.push(piece)
   t.throws(() => splitter.push(piece), { code: 'ADAPTER_UPSTREAM_INVALID', message: /1000 bytes/ })
+})
+
+t.test('name and data of an event are what a parser of the standard finds', (t) => {
+  const events: readonly (readonly [string, string, string | undefined])[] = [
+    ['data: 1\n\n', 'message', '1'],
+    ['event: endpoint\ndata: /x\n\n', 'endpoint', '/x'],
+    ['event:endpoint\r\ndata:/x\r\n\r\n', 'endpoint', '/x'],
+    ['data: /x\rid: 7\revent: late\r\r', 'late', '/x'],
+    ['event: a\nevent: b\ndata: 1\ndata:  2\n\n', 'b', '1\n 2'],
+    ['event: a\nevent\ndata\n\n', 'message', ''],
+    ['events: no\ndata: 1\n\n', 'message', '1'],
+    ['event: comment only\n: data: 1\n\n', 'comment only', undefined],
+    ['database: 1\ndata: 2\n\n', 'message', '2'],
+    ['\n', 'message', undefined],
+  ]
+  for (const [text, name, data] of events) {
+    const bytes = new Uint8Array(Buffer.from(text))
+    equal(eventName(bytes), name, text)
+    const found = eventDataBytes(bytes)
+    equal(found && Buffer.from(found).toString(), data, text)
+    equal(eventData(bytes), data, text)
+  }
+  t.end()
 })

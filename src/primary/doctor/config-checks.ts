@@ -54,7 +54,7 @@ function checkPublicAddress({ core, servers, statePersistence, uploads }: Config
 
 function* checkUpstreams({ servers }: Config): Generator<Finding> {
   for (const { id, upstream } of servers) {
-    if (!upstream.insecureTls || !/^https:/i.test(upstream.url)) continue
+    if (!upstream.insecureTls || !/^https:/i.test(upstream.url ?? '')) continue
     yield warning(
       'upstream tls',
       `servers[${id}].upstream.insecure_tls is true: whoever is on the way can pose as this upstream, read what clients send and answer in its place; set upstream.tls.ca_file instead`,

@@ -91,9 +91,23 @@ export class Gate {
   #settle(verdict: Verdict, { route, serverIndex, method }: Asked, headers: ReadHeaders): Settled {
     if (verdict.kind === 'refused')
       return { kind: 'refused', refusal: this.#tokenRefusal(verdict, serverIndex, headers.host) }
-    const further =
-      route.kind === 'mcp' ? this.#protocolRefusal(method, headers) : bodyRefusal(method, headers)
+    const further = this.#furtherRefusal(route, method, headers)
     return admitted({ kind: 'admitted', principal: verdict.principal }, further)
+  }
+
+  /** What is wrong with a request beyond who asks and where. */
+  #furtherRefusal(route: Route, method: string, headers: ReadHeaders): Refusal | undefined {
+    if (route.kind !== 'mcp' && route.kind !== 'sse' && route.kind !== 'messages')
+      return bodyRefusal(method, headers)
+    if (headers.missing !== undefined) {
+      return refuseWith(
+        'ADAPTER_CLIENT_HEADER_MISSING',
+        `header ${headers.missing} is required by this server`,
+      )
+    }
+    return route.kind === 'mcp'
+      ? this.#protocolRefusal(method, headers)
+      : this.#legacyRefusal(route.kind, method, headers)
   }
 
   #tokenRefusal(
@@ -140,54 +154,72 @@ export class Gate {
 
   /** What Streamable HTTP asks of a request's method and headers (2025-11-25, basic/transports). */
   #protocolRefusal(method: string, headers: ReadHeaders): Refusal | undefined {
-    if (headers.missing !== undefined) {
-      return refuseWith(
-        'ADAPTER_CLIENT_HEADER_MISSING',
-        `header ${headers.missing} is required by this server`,
-      )
-    }
     switch (method) {
       case 'POST':
-        if (mediaType(headers.contentType) !== 'application/json') {
-          return refuseWith(
-            'ADAPTER_UNSUPPORTED_MEDIA_TYPE',
-            'the body of a POST must have content-type application/json',
-          )
-        }
-        if (
-          !accepts(headers.accept, 'application/json') &&
-          !accepts(headers.accept, 'text/event-stream')
-        ) {
-          return refuseWith(
-            'ADAPTER_NOT_ACCEPTABLE',
-            'accept must list application/json and text/event-stream',
-          )
-        }
-        if (headers.contentLength > this.#maxMessageBytes)
-          return refuseWith('ADAPTER_MESSAGE_TOO_LARGE', tooLarge(this.#maxMessageBytes))
-        return undefined
+        return (
+          this.#messageRefusal(headers) ??
+          (accepts(headers.accept, 'application/json') ||
+          accepts(headers.accept, 'text/event-stream')
+            ? undefined
+            : refuseWith(
+                'ADAPTER_NOT_ACCEPTABLE',
+                'accept must list application/json and text/event-stream',
+              ))
+        )
       case 'GET':
-        return accepts(headers.accept, 'text/event-stream')
-          ? bodyRefusal(method, headers)
-          : refuseWith(
-              'ADAPTER_NOT_ACCEPTABLE',
-              'a GET opens a stream: accept must list text/event-stream',
-            )
+        return streamRefusal(headers)
       case 'DELETE':
         return bodyRefusal(method, headers)
       default:
-        return refuseWith(
-          'ADAPTER_METHOD_NOT_ALLOWED',
-          `${printable(method)} is not a method of this endpoint`,
-          ['allow', 'GET, POST, DELETE'],
-        )
+        return methodRefusal(method, 'GET, POST, DELETE')
     }
   }
+
+  /** What the HTTP+SSE transport asks of them (2024-11-05, basic/transports): a stream is opened, messages are POSTed, and nothing else. */
+  #legacyRefusal(
+    kind: 'sse' | 'messages',
+    method: string,
+    headers: ReadHeaders,
+  ): Refusal | undefined {
+    if (kind === 'sse')
+      return method === 'GET' ? streamRefusal(headers) : methodRefusal(method, 'GET')
+    return method === 'POST' ? this.#messageRefusal(headers) : methodRefusal(method, 'POST')
+  }
+
+  #messageRefusal(headers: ReadHeaders): Refusal | undefined {
+    if (mediaType(headers.contentType) !== 'application/json') {
+      return refuseWith(
+        'ADAPTER_UNSUPPORTED_MEDIA_TYPE',
+        'the body of a POST must have content-type application/json',
+      )
+    }
+    return headers.contentLength > this.#maxMessageBytes
+      ? refuseWith('ADAPTER_MESSAGE_TOO_LARGE', tooLarge(this.#maxMessageBytes))
+      : undefined
+  }
+}
+
+function streamRefusal(headers: ReadHeaders): Refusal | undefined {
+  return accepts(headers.accept, 'text/event-stream')
+    ? bodyRefusal('GET', headers)
+    : refuseWith(
+        'ADAPTER_NOT_ACCEPTABLE',
+        'a GET opens a stream: accept must list text/event-stream',
+      )
+}
+
+function methodRefusal(method: string, allowed: string): Refusal {
+  return refuseWith(
+    'ADAPTER_METHOD_NOT_ALLOWED',
+    `${printable(method)} is not a method of this endpoint`,
+    ['allow', allowed],
+  )
 }
 
 /** A download's signature decides alone. Without one, the session's id is not enough where a token is asked for: signed URLs show it. */
 function needsToken(route: Route, { query }: Place): boolean {
-  return route.kind === 'mcp' || (route.kind === 'artifact' && !query.includes('mcp_artifact_sig='))
+  const isProtocol = route.kind === 'mcp' || route.kind === 'sse' || route.kind === 'messages'
+  return isProtocol || (route.kind === 'artifact' && !query.includes('mcp_artifact_sig='))
 }
 
 function admitted(admission: Settled, refusal: Refusal | undefined): Settled {

@@ -157,9 +157,9 @@ export class Listener {
   #handle(res: HttpResponse, req: HttpRequest): void {
     const path = req.getUrl()
     const route = this.#routes.match(path)
+    const isProtocol = route.kind === 'mcp' || route.kind === 'sse' || route.kind === 'messages'
     const selection =
-      (route.kind === 'mcp' ? this.#mcpSelections[route.serverIndex] : undefined) ??
-      this.#fileSelection
+      (isProtocol ? this.#mcpSelections[route.serverIndex] : undefined) ?? this.#fileSelection
     const headers = readHeaders(req, selection)
     const method = req.getCaseSensitiveMethod()
     const query = req.getQuery() ?? ''
@@ -210,7 +210,7 @@ export class Listener {
     const { route, headers, method, path, query, answerHeaders } = asked
     if (admission.kind === 'refused') {
       const { refusal } = admission
-      const isOurs = route.kind === 'mcp' || route.kind === 'upload' || route.kind === 'artifact'
+      const isOurs = route.kind !== 'none' && route.kind !== 'health' && route.kind !== 'metadata'
       // What is wrong with the framing of a request makes all that follows on its connection doubtful.
       const toCome = headers.problem === undefined ? headers.contentLength : -1
       const contentLength = early?.isWhole === true && toCome > 0 ? 0 : toCome
@@ -242,14 +242,11 @@ export class Listener {
         return
       }
       case 'mcp':
+      case 'sse':
+      case 'messages':
       case 'upload':
       case 'artifact': {
-        const sessionId =
-          route.kind === 'artifact'
-            ? route.sessionId
-            : route.kind === 'upload'
-              ? uploadSession(query)
-              : headers.sessionId
+        const sessionId = ownedId(route, query, headers)
         this.#forward(
           res,
           {
@@ -284,14 +281,15 @@ export class Listener {
       refuse(res, error, request.route, { ...request, headers: request.answerHeaders }, this.#drain)
       return
     }
-    if (request.route === 'mcp' && !this.#messages.hasRoomFor(request.contentLength)) {
+    const isMessage = request.route === 'mcp' || request.route === 'messages'
+    if (isMessage && !this.#messages.hasRoomFor(request.contentLength)) {
       const notTaken = { ...request, headers: request.answerHeaders }
       refuse(res, tooManyMessages(), request.route, notTaken, this.#drain)
       return
     }
     this.#taken++
     this.#inFlight++
-    if (request.route === 'mcp' && request.method === 'POST') {
+    if (isMessage && request.method === 'POST') {
       const receiver: MessageReceiver = {
         whole: (body) =>
           new ListenerExchange(res, worker, request, this.#drain, this.#leave).dispatchWhole(body),
@@ -358,9 +356,24 @@ export class Listener {
   }
 }
 
-/** The session that an upload URL names; its signature is checked by the worker. */
-function uploadSession(query: string): string {
-  return /(?:^|&)mcp_upload_session=([A-Za-z0-9_-]*)/.exec(query)?.[1] ?? ''
+/** What says which worker has to do with a request: the id of a session, or of a legacy client's stream; empty where any may serve. */
+function ownedId(route: Route, query: string, headers: ReadHeaders): string {
+  switch (route.kind) {
+    case 'artifact':
+      return route.sessionId
+    case 'upload':
+      // Its signature is checked by the worker.
+      return /(?:^|&)mcp_upload_session=([A-Za-z0-9_-]*)/.exec(query)?.[1] ?? ''
+    case 'messages':
+      return /(?:^|&)sessionId=([A-Za-z0-9_.-]*)/.exec(query)?.[1] ?? ''
+    case 'mcp':
+      return headers.sessionId
+    case 'sse':
+    case 'health':
+    case 'metadata':
+    case 'none':
+      return ''
+  }
 }
 
 /** The next turn of the event loop. */

@@ -70,7 +70,8 @@ export function errorAnswer(
   error: AdapterError,
   route: RouteKind | 'other',
 ): { status: number; headers: HeaderList; body: string } {
-  const body = route === 'mcp' ? error.toJsonRpc(null) : error.toJson()
+  const isFile = route === 'upload' || route === 'artifact' || route === 'other'
+  const body = isFile ? error.toJson() : error.toJsonRpc(null)
   const retryHint = error.status === 503 || error.status === 429 ? ['retry-after', RETRY_AFTER] : []
   return {
     status: error.status,

@@ -19,7 +19,7 @@ export type Camelized<T> = T extends readonly (infer Entry)[]
     : T
 
 /** Fields whose keys are data, chosen by the operator, and not names of ours. */
-export const MAP_FIELDS: ReadonlySet<string> = new Set(['headers', 'static_headers'])
+export const MAP_FIELDS: ReadonlySet<string> = new Set(['headers', 'static_headers', 'env'])
 
 /** Rewrites every key of a configuration tree to camelCase, except the keys inside `MAP_FIELDS`. */
 export function camelize<T>(tree: T): Camelized<T> {

@@ -1,12 +1,11 @@
 /** Rules that concern more than one field, checked once every field is valid by itself. */
 
-import type { ConfigDocument } from './schema/document.ts'
+import { isDeepStrictEqual } from 'node:util'
 
-/** A broken rule: the field to blame, and what is wrong. */
-export interface RuleViolation {
-  readonly path: readonly PropertyKey[]
-  readonly message: string
-}
+import type { ConfigDocument } from './schema/document.ts'
+import { upstreamSchema } from './schema/servers.ts'
+import type { RuleViolation } from './rule-violation.ts'
+import { checkUpstreamTls } from './upstream-rules.ts'
 
 /** Paths that the adapter answers itself; the upload path is another. */
 export const RESERVED_PATHS = [
@@ -27,6 +26,7 @@ export function checkRules(document: ConfigDocument): RuleViolation[] {
     ...checkState(document),
     ...checkStorage(document),
     ...checkServerIds(document),
+    ...checkTransports(document),
     ...checkForwardedHeaders(document),
     ...checkUpstreamTls(document),
     ...checkPaths(document),
@@ -210,6 +210,67 @@ function* checkServerIds({ servers }: ConfigDocument): Generator<RuleViolation> 
   }
 }
 
+const UPSTREAM_DEFAULTS = upstreamSchema.parse({})
+
+/** Fields of one kind of transport, which the other would ignore. */
+const FIELDS_OF: Readonly<Record<'http' | 'stdio', readonly (keyof typeof UPSTREAM_DEFAULTS)[]>> = {
+  http: [
+    'url',
+    'insecure_tls',
+    'tls',
+    'proxy_url',
+    'connect_timeout_seconds',
+    'max_connections',
+    'static_headers',
+  ],
+  stdio: [
+    'command',
+    'args',
+    'env',
+    'inherit_env',
+    'cwd',
+    'process',
+    'max_processes',
+    'max_message_bytes',
+    'max_memory',
+    'start_timeout_seconds',
+    'stop_grace_seconds',
+    'max_restarts',
+    'restart_window_seconds',
+  ],
+}
+
+function* checkTransports({ servers }: ConfigDocument): Generator<RuleViolation> {
+  for (const [index, { upstream }] of servers.entries()) {
+    const at = ['servers', index, 'upstream']
+    const { transport } = upstream
+    const isStdio = transport === 'stdio'
+    const needed = isStdio ? 'command' : 'url'
+    if (upstream[needed] === null) {
+      yield {
+        path: [...at, needed],
+        message: isStdio
+          ? 'must be set while transport is stdio: it is the program to run'
+          : `must be set while transport is ${transport}: it is where the server listens`,
+      }
+    }
+    for (const name of FIELDS_OF[isStdio ? 'http' : 'stdio']) {
+      if (!isDeepStrictEqual(upstream[name], UPSTREAM_DEFAULTS[name])) {
+        yield {
+          path: [...at, name],
+          message: `has no meaning while transport is ${transport}; remove it, or choose the transport that it is for`,
+        }
+      }
+    }
+    if (isStdio && upstream.client_headers.passthrough.length > 0) {
+      yield {
+        path: [...at, 'client_headers', 'passthrough'],
+        message: 'has no meaning while transport is stdio: a process gets no headers',
+      }
+    }
+  }
+}
+
 /** Headers that belong to one connection (RFC 9110 §7.6.1), or that the adapter writes itself. */
 const OWN_TO_A_CONNECTION: ReadonlySet<string> = new Set([
   'connection',
@@ -252,36 +313,6 @@ function* checkForwardedHeaders({ core, servers }: ConfigDocument): Generator<Ru
           path: [...at, 'static_headers', name],
           message: 'can not be set: it belongs to the connection, and the adapter writes it itself',
         }
-      }
-    }
-  }
-}
-
-function* checkUpstreamTls({ servers }: ConfigDocument): Generator<RuleViolation> {
-  for (const [index, { upstream }] of servers.entries()) {
-    const { tls, url, insecure_tls: isInsecure } = upstream
-    const at = ['servers', index, 'upstream', 'tls']
-    const fields = ['ca_file', 'cert_file', 'key_file', 'key_passphrase', 'server_name'] as const
-    // An authority may be for the proxy alone.
-    const idle = fields.find((field) => tls[field] !== null && field !== 'ca_file')
-    if (idle !== undefined && /^http:/i.test(url)) {
-      yield {
-        path: [...at, idle],
-        message: 'would not be used: the URL of this upstream begins with http://',
-      }
-    }
-    if ((tls.cert_file === null) !== (tls.key_file === null)) {
-      const missing = tls.cert_file === null ? 'cert_file' : 'key_file'
-      yield { path: [...at, missing], message: 'must be set too: a certificate needs its key' }
-    }
-    if (tls.key_passphrase !== null && tls.key_file === null) {
-      yield { path: [...at, 'key_passphrase'], message: 'is for key_file, which is not set' }
-    }
-    if (isInsecure && tls.ca_file !== null && upstream.proxy_url === null) {
-      yield {
-        path: ['servers', index, 'upstream', 'insecure_tls'],
-        message:
-          'leaves the certificate unchecked, while upstream.tls.ca_file says how to check it; remove one of the two',
       }
     }
   }

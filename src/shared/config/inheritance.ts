@@ -66,6 +66,7 @@ function toServer(document: Camelized<EffectiveDocument>['servers'][number]): Se
 
 /** What stands before the @ of an upstream's URL is sent as HTTP Basic authentication (RFC 7617), unless a static header says otherwise. */
 function withCredentialsOfUrl(upstream: ServerConfig['upstream']): ServerConfig['upstream'] {
+  if (upstream.url === null) return upstream
   const { username, password } = new URL(upstream.url)
   const isGiven = Object.keys(upstream.staticHeaders).some(
     (name) => name.toLowerCase() === 'authorization',

@@ -15,7 +15,6 @@ export const NOT_BUILT: readonly NotBuiltField[] = [
   { path: 'core.max_start_wait_seconds' },
   { path: 'core.upstream_ping.*', unless: { path: 'core.upstream_ping.enabled', is: [false] } },
   { path: 'telemetry.*', unless: { path: 'telemetry.enabled', is: [false] } },
-  { path: 'servers[].upstream.transport', onlyFor: ['sse'] },
   {
     path: 'servers[].upstream_ping.*',
     unless: { path: 'servers[].upstream_ping.enabled', is: [false] },

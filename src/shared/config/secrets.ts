@@ -24,7 +24,7 @@ const SECRET_NAME =
 const NAME_LISTS: ReadonlySet<string> = new Set(['passthrough', 'required'])
 const MAPS: ReadonlySet<string> = new Set([...MAP_FIELDS, 'staticHeaders'])
 
-/** True for a path whose value must never be shown: a secret field, or the value of a header. */
+/** True for a path whose value must never be shown: a secret field, or the value of a header or an environment variable. */
 export function isSecretPath(path: readonly PropertyKey[]): boolean {
   return path.some((part, index) => {
     const name = String(part)
@@ -68,7 +68,7 @@ export function secretsOf(config: unknown): {
       else for (const secret of secretsInUrl(node)) values.add(secret)
     } else if (typeof node === 'object' && node !== null) {
       for (const [key, entry] of Object.entries(node)) {
-        if (MAPS.has(path.at(-1) ?? '')) names.add(key)
+        if (isHeaderMap(path.at(-1) ?? '')) names.add(key)
         visit(entry, [...path, key])
       }
     }
@@ -81,6 +81,11 @@ function isSecretValue(path: readonly string[]): boolean {
   return path.some(
     (part, index) => isSecretName(part) || (MAPS.has(part) && index < path.length - 1),
   )
+}
+
+/** Names of environment variables are common words: a field of the log that is called so is no secret. */
+function isHeaderMap(name: string): boolean {
+  return MAPS.has(name) && name !== 'env'
 }
 
 function isHeaderName(path: readonly string[]): boolean {

@@ -8,8 +8,8 @@
 /** Header names (lower case) and values in turn: name, value, name, value. */
 export type HeaderList = readonly string[]
 
-/** What a request is for; the primary knows paths, the worker knows MCP. */
-export type RouteKind = 'mcp' | 'upload' | 'artifact'
+/** What a request is for; the primary knows paths, the worker knows MCP. `sse` and `messages` are those of legacy clients. */
+export type RouteKind = 'mcp' | 'sse' | 'messages' | 'upload' | 'artifact'
 
 /**
  * Primary → worker. Order for one request: `request.head`, then, unless `complete`, any number of `request.body` and one `request.end`.

@@ -3,12 +3,13 @@
  * comes, and hands on what comes before it.
  */
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { isEventStream } from '../exchange/media-type.ts'
 import type { BodyListener, Exchange, RequestHead } from '../exchange/exchange.ts'
 import { headerValue } from '../exchange/exchange.ts'
 import { isObject, parseJson } from '../exchange/json-rpc.ts'
-import { messageOf, SseSplitter } from '../exchange/sse.ts'
+import { messageOf } from '../exchange/sse.ts'
 
 /** How a request ended: with a JSON-RPC response (of whatever status), or without one. */
 export type InnerAnswer =

@@ -3,6 +3,7 @@ import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { ANONYMOUS } from '../../shared/principals.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { shapeInitialize } from '../catalogue/shape.ts'
 import type { Handshake } from '../session/handshake.ts'
@@ -17,7 +18,7 @@ import type { Exchange } from './exchange.ts'
 import { fail } from './failure.ts'
 import { isObject, parseJson } from './json-rpc.ts'
 import type { Message } from './json-rpc.ts'
-import { messageOf, SseSplitter, withEventData } from './sse.ts'
+import { messageOf, withEventData } from './sse.ts'
 
 /** Largest answer to `initialize`, in bytes. */
 const MAX_BYTES = 4_194_304

@@ -4,6 +4,8 @@
  */
 import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { eventData } from '../../shared/sse-event.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type {
   AnswerListener,
   Upstream,
@@ -16,7 +18,7 @@ import { aroundId } from './known-answers.ts'
 import type { Around } from './known-answers.ts'
 import { ListingWaiter } from './listing-waiter.ts'
 import { isEventStream, isJson } from './media-type.ts'
-import { eventData, messageOf, SseSplitter } from './sse.ts'
+import { messageOf } from './sse.ts'
 
 /** Longer answers are passed on as they come, in bytes. */
 const MAX_HELD_BYTES = 2 * 1024 * 1024

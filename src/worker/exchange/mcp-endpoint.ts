@@ -26,6 +26,7 @@ import { readEnvelope } from './json-rpc.ts'
 import type { Envelope, Message, RequestId } from './json-rpc.ts'
 import type { Listings } from './listings.ts'
 import { Planner } from './plan.ts'
+import { refuseEncoding } from './content-encoding.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
 import { StatelessPosts } from './stateless-posts.ts'
@@ -121,12 +122,18 @@ export class McpEndpoint {
     this.#statelessPosts.closeListens()
   }
 
+  /** Ends a session as its DELETE does. Resolves when the upstream knows, too, and its files are gone. Rejects with ADAPTER_SESSION_UNKNOWN. */
+  async endSession(sessionId: string, principal: string, received: HeaderList): Promise<void> {
+    const { server, registry } = this.#options
+    await this.#end(await registry.find(server.id, sessionId, principal), received)
+  }
+
   #post(exchange: Exchange): void {
     const { request } = exchange
     const body = request.body ?? ''
     let envelope: Envelope | undefined
     try {
-      refuseEncoding(exchange)
+      refuseEncoding(request.headers)
       envelope = readEnvelope(body)
       if (this.#hasPolicy) {
         refuseAmbiguity(body, envelope.isBatch)
@@ -290,14 +297,4 @@ function refuseNamelessCall(message: Message): void {
   if (message.kind === 'response' || message.method !== 'tools/call') return
   if (typeof message.params?.['name'] === 'string') return
   throw new AdapterError('ADAPTER_INVALID_PARAMS', 'params.name of tools/call must be a string')
-}
-
-function refuseEncoding(exchange: Exchange): void {
-  const encoding = headerValue(exchange.request.headers, 'content-encoding')
-  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-    throw new AdapterError(
-      'ADAPTER_UNSUPPORTED_MEDIA_TYPE',
-      'content-encoding is not supported: send the JSON as it is',
-    )
-  }
 }

@@ -1,6 +1,8 @@
 /** Hands an answer on as an event stream with single messages rewritten. */
 import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { plainDataPlace } from '../../shared/sse-event.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
 import type { UpstreamCall } from '../upstream/upstream.ts'
@@ -9,15 +11,7 @@ import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import { findByResponseId, hasMethod } from './json-rpc.ts'
 import type { KnownAnswers } from './known-answers.ts'
-import {
-  hasEventId,
-  messageEvent,
-  messageOf,
-  plainDataPlace,
-  SseSplitter,
-  withEventData,
-  withPlainData,
-} from './sse.ts'
+import { hasEventId, messageEvent, messageOf, withEventData, withPlainData } from './sse.ts'
 
 /** Finds the rewrite for a response by the key of its id (`idKey`), once. */
 type TakeRewrite = (key: string) => PendingRewrite | undefined

@@ -2,6 +2,7 @@
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { shapeTools } from '../catalogue/shape.ts'
 import type { Listing } from '../catalogue/shape.ts'
@@ -15,7 +16,7 @@ import { upstreamHeaders } from '../upstream/forwarded-headers.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { isObject, parseJson } from './json-rpc.ts'
 import { isEventStream } from './media-type.ts'
-import { messageOf, SseSplitter } from './sse.ts'
+import { messageOf } from './sse.ts'
 
 /** Longest wait for one page, in milliseconds. */
 const PAGE_TIMEOUT_MS = 15_000

@@ -1,9 +1,9 @@
 /** Events of an upstream's standalone stream that arrive while no client reads it: pings are answered, everything else is stored for the client. */
 import type { Log } from '../../shared/log.ts'
+import { eventData } from '../../shared/sse-event.ts'
 import type { SessionKey } from '../../shared/state/records.ts'
 import type { StateStore } from '../../shared/state/store.ts'
 import { isObject, parseEventData } from '../exchange/json-rpc.ts'
-import { eventData } from '../exchange/sse.ts'
 import type { Lease } from './lease.ts'
 
 /** Messages that wait to be stored. The store keeps as many. */

@@ -1,9 +1,9 @@
 /** One GET at an upstream: repeated while the upstream can't take it yet, and handed out event by event. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { SseSplitter } from '../../shared/sse-splitter.ts'
 import { isEventStream } from '../exchange/media-type.ts'
 import { toAdapterError } from '../exchange/adapter-error.ts'
-import { SseSplitter } from '../exchange/sse.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
 

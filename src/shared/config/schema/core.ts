@@ -17,6 +17,7 @@ import {
   section,
   text,
 } from './fields.ts'
+import { legacySseSchema } from './legacy-sse.ts'
 import { rateLimitSchema } from './rate-limit.ts'
 import { tlsSchema } from './tls.ts'
 import {
@@ -144,6 +145,7 @@ export const coreSchema = section({
   upstream_ping: upstreamPingSchema.prefault({}).describe('Health probes of upstreams.'),
   auth: authSchema.prefault({}).describe('Authentication of clients.'),
   cors: corsSchema.prefault({}).describe('Cross-origin requests of browsers.'),
+  legacy_sse: legacySseSchema.prefault({}).describe('Clients of the older HTTP+SSE transport.'),
   rate_limit: rateLimitSchema.prefault({}).describe('How many requests each principal may make.'),
   tls: tlsSchema.prefault({}).describe('TLS on the listener.'),
   defaults: defaultsSchema.prefault({}).describe('Defaults of tool calls on every server.'),

@@ -16,6 +16,7 @@ import {
   section,
   text,
 } from './fields.ts'
+import { stdioFields } from './stdio.ts'
 import {
   serverToolDefinitionPinningSchema,
   serverToolDescriptionPolicySchema,
@@ -40,13 +41,19 @@ const clientHeadersSchema = section({
     ),
 })
 
-const upstreamSchema = section({
-  transport: choice(['streamable_http', 'sse'])
+/** `servers[].upstream`. Every field has a default: which are required depends on `transport`. */
+export const upstreamSchema = section({
+  transport: choice(['streamable_http', 'sse', 'stdio'])
     .default('streamable_http')
-    .describe('MCP transport of the upstream.'),
-  url: httpUrl().describe(
-    'Endpoint of the upstream. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
-  ),
+    .describe(
+      'MCP transport of the upstream. `sse` is the older HTTP+SSE transport of revision 2024-11-05: `url` is then where its event stream is, `max_connections` counts what messages are sent over (each session has a stream besides), and a session lives as long as its stream. With `stdio` the adapter runs the server itself, by `command`; the fields of HTTP have no meaning then.',
+    ),
+  url: httpUrl()
+    .nullable()
+    .default(null)
+    .describe(
+      'Endpoint of the upstream; required but for `stdio`. `user:password@` in it is sent as HTTP Basic authentication, unless `static_headers` has `Authorization`.',
+    ),
   insecure_tls: bool().default(false).describe('Do not check the certificate of the upstream.'),
   tls: upstreamTlsSchema.prefault({}).describe('TLS towards the upstream.'),
   proxy_url: proxyUrl(),
@@ -87,6 +94,7 @@ const upstreamSchema = section({
     .describe(
       'Who shares listings that are reused (`core.upstream_metadata_cache_ttl_seconds`). `auto`: requests of one session where the upstream keeps sessions, as its lists may differ from one to the next, and only while no other replica could serve that session (not with state in Redis); else the sessions of one principal. `principal`: the sessions of one principal, for upstreams whose lists are the same in each session; a change that the upstream tells of on one replica reaches the others when the time is over. `off`: nobody. Only clients that ask alike share: the same revision, capabilities and forwarded headers.',
     ),
+  ...stdioFields,
 })
 
 const toolDefaultsSchema = section({

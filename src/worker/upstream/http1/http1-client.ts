@@ -33,6 +33,8 @@ export interface Http1ClientOptions {
 /** See the file comment. */
 export class Http1Client implements Upstream {
   readonly #encoder: RequestEncoder
+  readonly #origin: URL
+  readonly #proxyAuthorization: string | undefined
   readonly #pool: ConnectionPool
   /** Whether the answers are those of a proxy. */
   readonly #asksProxy: boolean
@@ -41,13 +43,9 @@ export class Http1Client implements Upstream {
     const { url, staticHeaders, maxConnections, connectTimeoutMs, insecureTls, tls, proxy } =
       options
     this.#asksProxy = proxy !== undefined && url.protocol === 'http:'
-    const path = `${url.pathname}${url.search}`
-    const whole = `${url.protocol}//${url.host}${path}`
-    this.#encoder = new RequestEncoder(
-      this.#asksProxy ? whole : path,
-      url.host,
-      this.#asksProxy ? proxy?.authorization : undefined,
-    )
+    this.#origin = url
+    this.#proxyAuthorization = this.#asksProxy ? proxy?.authorization : undefined
+    this.#encoder = this.#encoderOf(`${url.pathname}${url.search}`)
     const authority = hostOf(staticHeaders)
     this.#pool = new ConnectionPool({
       connector: new Connector({ url, authority, insecureTls, tls, proxy }),
@@ -64,9 +62,30 @@ export class Http1Client implements Upstream {
 
   /** Never calls the listener before it returns. */
   call(request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
+    return this.#send(this.#encoder, request, listener)
+  }
+
+  /** Another resource of the same origin, over the same connections. `path` has the query, as a parsed URL has them. */
+  at(path: string): Pick<Upstream, 'call'> {
+    const encoder = this.#encoderOf(path)
+    return { call: (request, listener) => this.#send(encoder, request, listener) }
+  }
+
+  /** Fails what is under way with ADAPTER_STOPPING. */
+  async close(): Promise<void> {
+    this.#pool.close()
+  }
+
+  #encoderOf(path: string): RequestEncoder {
+    const { protocol, host } = this.#origin
+    const target = this.#asksProxy ? `${protocol}//${host}${path}` : path
+    return new RequestEncoder(target, host, this.#proxyAuthorization)
+  }
+
+  #send(encoder: RequestEncoder, request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
     let encoded: EncodedRequest
     try {
-      encoded = this.#encoder.encode(request)
+      encoded = encoder.encode(request)
     } catch (error) {
       return refusedCall(listener, error)
     }
@@ -74,11 +93,6 @@ export class Http1Client implements Upstream {
     const call = new Http1Call(encoded, request.isSafe, told, this.#pool)
     this.#pool.send(call)
     return call
-  }
-
-  /** Fails what is under way with ADAPTER_STOPPING. */
-  async close(): Promise<void> {
-    this.#pool.close()
   }
 }
 
