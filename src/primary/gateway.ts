@@ -9,7 +9,6 @@ import type { Log } from '../shared/log.ts'
 import type { Redactor } from '../shared/redaction.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { checkClientTls } from '../shared/upstream-tls.ts'
-import type { Recorder } from '../shared/telemetry/recorder.ts'
 import { RootProbe } from './doctor/root-probe.ts'
 import { Health } from './health.ts'
 import { advertisedUrl, hopListenAddress, isOpenToOthers, needsHop } from './hop-address.ts'
@@ -20,6 +19,7 @@ import { JointListener } from './listener/joint-listener.ts'
 import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
 import { packageVersion } from './package-version.ts'
+import { countReplica } from './replica-metrics.ts'
 import { Shutdown } from './shutdown.ts'
 import { hopKeys, signingKeys } from './signing-keys.ts'
 import { StoreTransitions } from './store-transitions.ts'
@@ -132,7 +132,7 @@ export async function startGateway(
       parts.add('metrics', () => metrics.stop())
       supervisor.countInto(metrics)
       transitions.countInto(metrics.recorder)
-      countWiring(metrics.recorder, config, supervisor, native.build)
+      countReplica(metrics.recorder, { config, supervisor, telemetry, listener: native.build })
     }
     let hop: HopListener | undefined
     let hopUrl: string | null = null
@@ -217,22 +217,6 @@ export async function startGateway(
     await parts.stop(onStopError)
     throw error
   }
-}
-
-/** What is known of the replica as a whole. */
-function countWiring(
-  recorder: Recorder,
-  { servers }: Config,
-  supervisor: Supervisor,
-  listener: string,
-): void {
-  const build = { version: packageVersion(), node: process.version, listener }
-  recorder.set('adapter_build_info', build, 1)
-  recorder.beforeReport(() => {
-    // Every worker serves every server.
-    const notReady = supervisor.isComplete ? 0 : servers.length
-    recorder.set('adapter_adapter_wiring_not_ready_servers', { server_id: 'global' }, notReady)
-  })
 }
 
 /** Writes the lines of requests. Names that clients chose are cut after redaction, so that no part of a secret stays. */

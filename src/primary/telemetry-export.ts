@@ -12,7 +12,7 @@ import type {
   SignalOptions,
 } from '../shared/telemetry/records.ts'
 
-const EXPORT_THREAD = new URL('../telemetry/export-thread.js', import.meta.url)
+const EXPORT_THREAD = new URL('../shared/telemetry/export/export-thread.js', import.meta.url)
 
 /** Before a thread that died is started again, in milliseconds. */
 const RESTART_MS = 1_000

@@ -9,7 +9,7 @@ import type { TelemetryCommand, TelemetryEvent } from '../shared/telemetry/telem
 import { reportIntervalMs, telemetryThreadOptions } from '../shared/telemetry/telemetry-options.ts'
 import { ThreadReport } from '../shared/telemetry/thread-report.ts'
 
-const TELEMETRY_THREAD = new URL('../telemetry/main.js', import.meta.url)
+const TELEMETRY_THREAD = new URL('../shared/telemetry/export/main.js', import.meta.url)
 
 /** Delay before the thread is started again, in milliseconds. */
 const RESTART_DELAY_MS = 1_000

@@ -27,6 +27,7 @@ import { UploadEndpoint } from './files/upload-endpoint.ts'
 import { WorkerHop } from './hop/worker-hop.ts'
 import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { FileMetrics } from './metrics/file-metrics.ts'
+import { countListings, hopEvents, pingEvents } from './metrics/upstream-metrics.ts'
 import { countRefusals, countRun } from './metrics/worker-metrics.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
@@ -122,8 +123,11 @@ export class WorkerRuntime {
       memory: options.vitals,
       isStart: options.firstStart,
       log,
+      ...(recorder.isOn
+        ? { eventsOf: (server: ServerConfig) => pingEvents(recorder, server) }
+        : {}),
     })
-    this.#hop = new WorkerHop(options, store)
+    this.#hop = new WorkerHop(options, store, recorder.isOn ? hopEvents(recorder) : undefined)
     const upstreams = new Map(
       config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
@@ -239,6 +243,10 @@ export class WorkerRuntime {
     })
     if (recorder.isOn) {
       this.#onRefusal = countRefusals(recorder, config)
+      countListings(
+        recorder,
+        [...upstreams.values()].flatMap(({ listings }) => listings ?? []),
+      )
       recorder.beforeReport(() => {
         recorder.set('adapter_leases_held', { kind: 'stream' }, this.#streams.size)
         const terms = this.#upkeep.isMaintainer ? 1 : 0

@@ -21,8 +21,8 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   yaml: ['shared/config/'],
   re2js: ['shared/config/patterns.ts'],
   pino: ['shared/log.ts'],
-  '@opentelemetry/*': ['telemetry/'],
-  '@grpc/grpc-js': ['telemetry/otlp-exporter.ts', 'telemetry/otlp.ts'],
+  '@opentelemetry/*': ['shared/telemetry/export/'],
+  '@grpc/grpc-js': ['shared/telemetry/export/otlp-exporter.ts', 'shared/telemetry/export/otlp.ts'],
   'node:worker_threads': [
     'primary/supervisor.ts',
     'primary/telemetry.ts',
@@ -35,7 +35,6 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
     'shared/telemetry/',
     'shared/worker-options.ts',
     'primary/telemetry-export.ts',
-    'telemetry/',
   ],
 }
 

@@ -2,7 +2,7 @@
 import { BroadcastChannel } from 'node:worker_threads'
 
 // oxlint-disable-next-line import/no-unassigned-import -- it is the thread's entry
-import '../../src/telemetry/main.ts'
+import '../../src/shared/telemetry/export/main.ts'
 
 /** What a test posts. */
 export type CrashMessage = 'crash'

@@ -7,11 +7,11 @@ import {
   MetricRecorder,
   NOT_RECORDING,
 } from '../../src/shared/telemetry/recorder.ts'
-import { ExportQueue } from '../../src/telemetry/export-queue.ts'
-import { renderExposition } from '../../src/telemetry/exposition.ts'
-import { otlpBatches } from '../../src/telemetry/otlp-batches.ts'
-import { RareWarnings } from '../../src/telemetry/rare-warnings.ts'
-import { Totals } from '../../src/telemetry/totals.ts'
+import { ExportQueue } from '../../src/shared/telemetry/export/export-queue.ts'
+import { renderExposition } from '../../src/shared/telemetry/export/exposition.ts'
+import { otlpBatches } from '../../src/shared/telemetry/export/otlp-batches.ts'
+import { RareWarnings } from '../../src/shared/telemetry/export/rare-warnings.ts'
+import { Totals } from '../../src/shared/telemetry/export/totals.ts'
 import { promtool } from '../support/promtool.ts'
 
 const FILES = { server_id: 'files' } as const

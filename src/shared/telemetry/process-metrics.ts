@@ -49,7 +49,7 @@ export const PROCESS_METRICS = {
     },
   ),
   adapter_telemetry_exports_total: counter('1', 'Requests to the collector.', {
-    signal: SIGNAL,
+    signal: ['metrics'],
     result: ['success', 'failure'],
   }),
   adapter_telemetry_dropped_total: counter(
@@ -63,8 +63,8 @@ export const PROCESS_METRICS = {
   adapter_telemetry_queue_size: gauge(
     '{point}',
     'sum',
-    'Data points, log records or spans that wait for the collector.',
-    { signal: SIGNAL },
+    'Data points that wait for the collector.',
+    { signal: ['metrics'] },
   ),
   adapter_telemetry_label_overflow_total: counter(
     '1',

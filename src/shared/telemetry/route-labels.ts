@@ -14,6 +14,7 @@ const KNOWN_REASONS: Partial<Readonly<Record<ErrorCode, string>>> = {
   ADAPTER_STATE_UNAVAILABLE: 'persistence_fail_closed',
   ADAPTER_IN_FLIGHT_LIMIT: 'in_flight_limit_exceeded',
   ADAPTER_TOOLS_CHANGED: 'session_invalidated',
+  ADAPTER_UPSTREAM_DOWN: 'upstream_blocked_by_breaker',
 }
 
 /** The server of a request. */

@@ -6,6 +6,7 @@ import { OUTCOME_HEADER, PROOF_HEADER } from '../../shared/hop-seal.ts'
 import type { Place } from '../../shared/place.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, UpstreamCall } from '../upstream/upstream.ts'
+import type { HopEvents } from './hop-events.ts'
 import { answerLost, holderFailed, holderLost } from './lost-session.ts'
 import type { ReplicaDirectory } from './replica-directory.ts'
 
@@ -33,6 +34,7 @@ export interface SentHop {
 /** What a call needs of the client. */
 export interface HopSender {
   readonly directory: ReplicaDirectory
+  readonly events: HopEvents | undefined
   /** Sends `bytes` to a replica at `url`, and tells `by` of the answer, and of the replica's end; undefined where nothing is forwarded. */
   send(place: Place, url: string, bytes: Uint8Array, by: HopCall): SentHop | undefined
   /** The call is over, or not under way any more. */
@@ -47,6 +49,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
   readonly #listener: AnswerListener
   readonly #onGone: () => void
   #sent: SentHop | undefined
+  readonly #startedAtMs = performance.now()
   #isPaused = false
   #isAborted = false
   #phase: 'finding' | 'waiting' | 'relaying' | 'failing' | 'over' = 'finding'
@@ -112,6 +115,8 @@ export class HopCall implements UpstreamCall, AnswerListener {
     switch (valueOf(headers, OUTCOME_HEADER)) {
       case 'answer':
         this.#phase = 'relaying'
+        this.#client.events?.answered('out', (performance.now() - this.#startedAtMs) / 1_000)
+        this.#client.events?.ended('out', 'success')
         this.#listener.head(
           status,
           withoutHeader(withoutHeader(headers, PROOF_HEADER), OUTCOME_HEADER),
@@ -200,6 +205,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
 
   #lost(): void {
     if (this.#phase === 'over') return
+    this.#client.events?.ended('out', 'holder_lost')
     this.#finish()
     answerLost(this.#listener, () => !this.#isAborted)
   }
@@ -211,6 +217,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
 
   #fail(error: AdapterError): void {
     if (this.#phase === 'over') return
+    if (this.#phase !== 'relaying') this.#client.events?.ended('out', 'error')
     this.#finish()
     this.#listener.error(error)
   }

@@ -17,6 +17,7 @@ import { Http1Client } from '../upstream/http1/http1-client.ts'
 import type { AnswerListener, UpstreamCall } from '../upstream/upstream.ts'
 import { HopCall } from './hop-call.ts'
 import type { HopSender, SentHop } from './hop-call.ts'
+import type { HopEvents } from './hop-events.ts'
 import { OrphanedSessions } from './orphaned-sessions.ts'
 import type { ReplicaDirectory } from './replica-directory.ts'
 
@@ -28,6 +29,8 @@ export interface HopClientParts {
   readonly directory: ReplicaDirectory
   /** As for `HopSigner`; none where nothing is forwarded. */
   readonly secrets: readonly string[]
+  /** Undefined where nobody counts. */
+  readonly events?: HopEvents | undefined
 }
 
 const SESSION_HEADER = 'mcp-session-id'
@@ -55,6 +58,10 @@ export class HopClient implements HopSender {
       this.#endGone()
       this.#endOrphans()
     })
+  }
+
+  get events(): HopEvents | undefined {
+    return this.#parts.events
   }
 
   get directory(): ReplicaDirectory {

@@ -10,6 +10,7 @@ import type { HopRequest, ReadHopRequest } from '../../shared/hop-request.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { headerValue } from '../exchange/exchange.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import type { HopEvents } from './hop-events.ts'
 import { HopExchange } from './hop-exchange.ts'
 
 /** Takes messages of legacy clients. */
@@ -25,6 +26,8 @@ export interface HopEndpointParts {
   readonly upstreamOf: (serverId: string) => Upstream | undefined
   /** What takes messages of the legacy clients of a server whose streams are here; undefined where there are none. */
   readonly legacyOf: (serverId: string) => LegacyReceiver | undefined
+  /** Undefined where nobody counts. */
+  readonly events?: HopEvents | undefined
 }
 
 /** See the file comment. The primary has judged who asks, by the head of the request. */
@@ -69,7 +72,9 @@ export class HopEndpoint {
       )
       return
     }
-    const relayed = new RelayedAnswer(exchange, () => this.#streams.delete(relayed))
+    const relayed = new RelayedAnswer(exchange, this.#parts.events, () =>
+      this.#streams.delete(relayed),
+    )
     if (isStream) this.#streams.add(relayed)
     const { method, headers, isSafe } = request
     relayed.follow(upstream.call({ method, headers, body, isSafe }, relayed))
@@ -104,12 +109,15 @@ export class HopEndpoint {
 /** An answer of a connection here on its way to who asked for it. */
 class RelayedAnswer implements AnswerListener {
   readonly #exchange: Exchange
+  readonly #events: HopEvents | undefined
   readonly #onDone: () => void
+  readonly #startedAtMs = performance.now()
   #call: UpstreamCall | undefined
   #hasHead = false
 
-  constructor(exchange: Exchange, onDone: () => void) {
+  constructor(exchange: Exchange, events: HopEvents | undefined, onDone: () => void) {
     this.#exchange = exchange
+    this.#events = events
     this.#onDone = onDone
   }
 
@@ -124,6 +132,8 @@ class RelayedAnswer implements AnswerListener {
 
   head(status: number, headers: HeaderList): void {
     this.#hasHead = true
+    this.#events?.answered('in', (performance.now() - this.#startedAtMs) / 1_000)
+    this.#events?.ended('in', 'success')
     this.#exchange.begin(status, [...headers, OUTCOME_HEADER, 'answer' satisfies HopOutcome])
   }
 
@@ -138,7 +148,10 @@ class RelayedAnswer implements AnswerListener {
 
   error(error: AdapterError): void {
     if (this.#hasHead) this.#exchange.reset()
-    else answerError(this.#exchange, error)
+    else {
+      this.#events?.ended('in', 'error')
+      answerError(this.#exchange, error)
+    }
     this.#onDone()
   }
 

@@ -8,6 +8,7 @@ import { HopClient } from './hop-client.ts'
 import { handOver } from './handed-over-post.ts'
 import { HopEndpoint } from './hop-endpoint.ts'
 import type { LegacyReceiver } from './hop-endpoint.ts'
+import type { HopEvents } from './hop-events.ts'
 import { PlacedUpstream } from './placed-upstream.ts'
 import { ReplicaDirectory } from './replica-directory.ts'
 
@@ -24,15 +25,18 @@ export class WorkerHop {
   constructor(
     options: Pick<WorkerOptions, 'replicaId' | 'index' | 'hopUrl' | 'hopSecrets'>,
     store: RemoteStore,
+    events?: HopEvents,
   ) {
     this.#options = options
     this.#client = new HopClient({
       directory: new ReplicaDirectory(store, options),
       secrets: options.hopSecrets,
+      events,
     })
     this.endpoint = new HopEndpoint({
       upstreamOf: (serverId) => this.#locals.get(serverId),
       legacyOf: (serverId) => this.#receivers.get(serverId),
+      events,
     })
   }
 

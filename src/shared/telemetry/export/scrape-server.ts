@@ -2,8 +2,8 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-import { EXPOSITION_TYPE } from '../shared/telemetry/telemetry-messages.ts'
-import type { ScrapePort } from '../shared/telemetry/telemetry-options.ts'
+import { EXPOSITION_TYPE } from '../telemetry-messages.ts'
+import type { ScrapePort } from '../telemetry-options.ts'
 
 /** Scrapers that may be connected at a time. */
 const MAX_CONNECTIONS = 32

@@ -1,6 +1,6 @@
 /** Records that wait for export: sent in batches, one at a time, after a delay or when a batch is full. What does not fit, or can't be sent, is dropped and counted. */
 
-import type { SignalCounts } from '../shared/telemetry/records.ts'
+import type { SignalCounts } from '../records.ts'
 
 /** What a queue works with. */
 export interface BatchQueueOptions<T> {

@@ -2,9 +2,9 @@
  * What all threads counted, added up. Counters and histograms only grow, whatever becomes of the thread that counted; gauges are those of the threads
  * that are there.
  */
-import { isMetricName, METRIC_NAMES, specOf } from '../shared/telemetry/catalogue.ts'
-import type { MetricName } from '../shared/telemetry/catalogue.ts'
-import type { LabelList, MetricsDelta, NumberDelta } from '../shared/telemetry/delta.ts'
+import { isMetricName, METRIC_NAMES, specOf } from '../catalogue.ts'
+import type { MetricName } from '../catalogue.ts'
+import type { LabelList, MetricsDelta, NumberDelta } from '../delta.ts'
 
 /** One label set of a metric. `buckets` and `sum` are for histograms, whose `value` is their count. */
 export interface Point {

@@ -2,7 +2,7 @@
 import { ExportResultCode } from '@opentelemetry/core'
 import type { PushMetricExporter, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 
-import type { CollectorOptions } from '../shared/telemetry/telemetry-options.ts'
+import type { CollectorOptions } from '../telemetry-options.ts'
 
 /** What the exporter gets beyond the time limit that it keeps itself, in milliseconds; then it is not waited for any more. */
 const MARGIN_MS = 1_000

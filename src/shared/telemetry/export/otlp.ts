@@ -6,12 +6,7 @@ import { OTLPTraceExporter as GrpcTraceExporter } from '@opentelemetry/exporter-
 import { OTLPTraceExporter as HttpTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 
-import type {
-  ExportThreadOptions,
-  LogEntry,
-  SignalOptions,
-  SpanEntry,
-} from '../shared/telemetry/records.ts'
+import type { ExportThreadOptions, LogEntry, SignalOptions, SpanEntry } from '../records.ts'
 
 type LogRecords = Parameters<HttpLogExporter['export']>[0]
 type Spans = Parameters<HttpTraceExporter['export']>[0]

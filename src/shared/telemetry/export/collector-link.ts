@@ -1,8 +1,8 @@
 /** Exports all that is known to the collector, every few seconds and when asked to, and counts what became of it. */
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 
-import type { Recorder } from '../shared/telemetry/recorder.ts'
-import type { CollectorOptions } from '../shared/telemetry/telemetry-options.ts'
+import type { Recorder } from '../recorder.ts'
+import type { CollectorOptions } from '../telemetry-options.ts'
 import { ExportQueue } from './export-queue.ts'
 import type { Batch } from './export-queue.ts'
 import type { OtlpExporter } from './otlp-exporter.ts'

@@ -1,11 +1,7 @@
 /** Thread entry: exports what all threads hand over, so that neither serialising it nor a collector that hangs is felt anywhere else. */
 import { parentPort, workerData } from 'node:worker_threads'
 
-import type {
-  ExportThreadOptions,
-  FromExportThread,
-  ToExportThread,
-} from '../shared/telemetry/records.ts'
+import type { ExportThreadOptions, FromExportThread, ToExportThread } from '../records.ts'
 import { RecordExport } from './record-export.ts'
 
 /** How often the primary hears what was exported and dropped, in milliseconds. */

@@ -1,7 +1,7 @@
 /** Prometheus' text format, version 0.0.4. */
-import { specOf } from '../shared/telemetry/catalogue.ts'
-import type { MetricName } from '../shared/telemetry/catalogue.ts'
-import type { LabelList } from '../shared/telemetry/delta.ts'
+import { specOf } from '../catalogue.ts'
+import type { MetricName } from '../catalogue.ts'
+import type { LabelList } from '../delta.ts'
 import type { Point } from './totals.ts'
 
 /** Metrics with a HELP and a TYPE line each. */

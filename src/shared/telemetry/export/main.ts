@@ -5,9 +5,9 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 
-import { MetricRecorder } from '../shared/telemetry/recorder.ts'
-import type { TelemetryCommand, TelemetryEvent } from '../shared/telemetry/telemetry-messages.ts'
-import type { TelemetryThreadOptions } from '../shared/telemetry/telemetry-options.ts'
+import { MetricRecorder } from '../recorder.ts'
+import type { TelemetryCommand, TelemetryEvent } from '../telemetry-messages.ts'
+import type { TelemetryThreadOptions } from '../telemetry-options.ts'
 import type { CollectorLink } from './collector-link.ts'
 import { renderExposition } from './exposition.ts'
 import { openScrapeServer } from './scrape-server.ts'

@@ -1,13 +1,13 @@
 /** Takes log records and spans from all threads, and exports them. Knows nothing of the thread that it runs in. */
 import type { MessagePort } from 'node:worker_threads'
 
-import { NO_COUNTS } from '../shared/telemetry/records.ts'
+import { NO_COUNTS } from '../records.ts'
 import type {
   ExportCounts,
   ExportThreadOptions,
   SignalOptions,
   TelemetryBatch,
-} from '../shared/telemetry/records.ts'
+} from '../records.ts'
 import { BatchQueue } from './batch-queue.ts'
 import { logSender, spanSender } from './otlp.ts'
 import type { OtlpSender } from './otlp.ts'
