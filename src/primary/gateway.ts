@@ -116,20 +116,19 @@ export async function startGateway(
   let shutdown: Shutdown | undefined
   const rootProbe = createRootProbe(config, supervisor, log)
   try {
-    if (telemetry !== undefined) {
-      telemetry.listen(exportEvents(log), () => supervisor.reconnectTelemetry())
-      // Last, so that it has what all others said.
-      parts.add('telemetry', () => telemetry.stop())
-    }
+    let metrics: Telemetry | undefined
+    telemetry?.listen(exportEvents(log), () => supervisor.reconnectTelemetry())
+    // Last, so that it has what all others said and counted; both at once, as each may have to wait for a collector.
+    parts.add('telemetry', async () => {
+      await Promise.all([metrics?.stop(), telemetry?.stop()])
+    })
     if (rootProbe !== undefined) {
       // Stopped last, and announced first: others must not miss its file while they know of this replica.
       parts.add('root probe', () => rootProbe.stop())
       await rootProbe.announce()
     }
-    // Stopped after those that count.
-    const metrics = await Telemetry.start({ config, replicaId, version: packageVersion(), log })
+    metrics = await Telemetry.start({ config, replicaId, version: packageVersion(), log })
     if (metrics !== undefined) {
-      parts.add('metrics', () => metrics.stop())
       supervisor.countInto(metrics)
       transitions.countInto(metrics.recorder)
       countReplica(metrics.recorder, { config, supervisor, telemetry, listener: native.build })

@@ -59,6 +59,7 @@ function exporting(collector: OtlpCollector, more: Readonly<Record<string, unkno
     enabled: true,
     emit_logs: true,
     transport: 'http',
+    endpoint: more['transport'] === 'grpc' ? collector.grpcTarget : `${collector.url}/v1/metrics`,
     logs_endpoint: `${collector.url}/v1/logs`,
     headers: { 'X-Collector-Key': COLLECTOR_KEY },
     log_batch_schedule_delay_millis: 50,
