@@ -46,6 +46,7 @@ export const ERRORS = {
   ADAPTER_UPSTREAM_TIMEOUT: { status: 504, rpcCode: 1504, retryable: true },
   ADAPTER_PROCESS_LIMIT: { status: 503, rpcCode: 1503, retryable: true },
   ADAPTER_UPSTREAM_INVALID: { status: 502, rpcCode: 1502, retryable: false },
+  ADAPTER_UPSTREAM_REFUSED: { status: 502, rpcCode: 1502, retryable: false },
   ADAPTER_UPSTREAM_DOWN: { status: 503, rpcCode: 1503, retryable: true },
   ADAPTER_UPSTREAM_BUSY: { status: 503, rpcCode: 1503, retryable: true },
   // uploads

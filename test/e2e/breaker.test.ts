@@ -100,12 +100,16 @@ t.test('what clients do wrong and what tools answer never counts', async (test) 
   upstream.scripts.set('tools/call toolError', (request) =>
     sendResult(request, { content: [], isError: true }),
   )
-  for (const status of [400, 401, 403, 405, 406, 409, 429]) {
+  for (const status of [400, 403, 405, 406, 409, 429]) {
     upstream.scripts.set(`tools/call ${status}`, (_request, response) => {
       response.writeHead(status).end()
     })
     for (let n = 0; n < 4; n++) test.equal((await session.call(String(status))).status, status)
   }
+  upstream.scripts.set('tools/call 401', (_request, response) => {
+    response.writeHead(401).end()
+  })
+  for (let n = 0; n < 4; n++) test.equal((await session.call('401')).status, 502)
   for (let n = 0; n < 4; n++) {
     await session.call('error')
     await session.call('toolError')

@@ -172,6 +172,8 @@ for (const [heading, start] of Object.entries(TRANSPORTS)) {
             id: 'faulty',
             mount_path: '/mcp',
             upstream: { ...upstream.section, ...limits, initialize_timeout_seconds: 2 },
+            // What a failure looks like, not what the breaker makes of many of them.
+            upstream_ping: { enabled: false },
             tool_defaults: { tool_call_timeout_seconds: 1 },
           },
         ],

@@ -300,8 +300,11 @@ t.test('an initialize that the upstream refuses is relayed and opens nothing', a
     (_request, response) => void response.writeHead(401).end('who?'),
   )
   const unauthorized = await initialize(url)
-  t.equal(unauthorized.status, 401)
-  t.equal(unauthorized.body, 'who?')
+  t.equal(unauthorized.status, 502)
+  t.match(unauthorized.json(), {
+    id: 'init',
+    error: { data: { code: 'ADAPTER_UPSTREAM_REFUSED' } },
+  })
   upstream.scripts.delete('initialize')
 })
 

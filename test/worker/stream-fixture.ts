@@ -122,7 +122,10 @@ export async function startMember(t: Test, options: MemberOptions): Promise<Memb
   // Only the methods that the program calls, in the one form that it uses.
   const logger = { debug: note, info: note, warn: note, error: note } as unknown as Log
   const store = shared.connect()
-  const upstream = new StreamableHttpUpstream(clientOptions(server.upstream, () => {}))
+  const upstream = new StreamableHttpUpstream(
+    clientOptions(server.upstream, () => {}),
+    false,
+  )
   const root = options.root ?? (await tempRoot(t))
   const services = {
     config,

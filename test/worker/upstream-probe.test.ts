@@ -23,7 +23,10 @@ function upstreamAt(url: string, more = ''): StreamableHttpUpstream {
   )
   const [server] = servers
   if (server === undefined) throw new Error('there is one')
-  return new StreamableHttpUpstream(clientOptions(server.upstream, () => {}))
+  return new StreamableHttpUpstream(
+    clientOptions(server.upstream, () => {}),
+    false,
+  )
 }
 
 /** Pings ten times. */

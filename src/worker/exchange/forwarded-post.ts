@@ -1,4 +1,5 @@
 /** One POST on its way upstream and back: picks how the answer is handed on, repeats it when the upstream session was lost, bounds its time. */
+import type { ServerConfig } from '../../shared/config/config.ts'
 import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
@@ -7,6 +8,7 @@ import type { PendingRewrite } from '../session/session.ts'
 import type { CallOutcome } from '../metrics/call-metrics.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { credentialRefusal } from './credential-refusal.ts'
 import { AnswerProgress } from './answer-progress.ts'
 import { isEventStream, isJson } from './media-type.ts'
 import { JsonSink } from './json-sink.ts'
@@ -22,6 +24,7 @@ import { messageEvent } from './sse.ts'
 /** What a POST is made of and what surrounds it. */
 export interface ForwardedPostOptions {
   readonly exchange: Exchange
+  readonly server: ServerConfig
   readonly upstream: Pick<Upstream, 'call'>
   readonly body: Uint8Array | string
   /** Builds the upstream headers; called again for a repetition, when the upstream's session id has changed. */
@@ -84,6 +87,11 @@ export class ForwardedPost implements AnswerListener {
       this.#recoveriesLeft--
       this.#call?.abort()
       this.#recover()
+      return
+    }
+    const refusal = credentialRefusal(status, this.#options.server)
+    if (refusal !== undefined) {
+      this.#failBeforeHead(refusal)
       return
     }
     if (this.#mustRefuse(status, headers)) {

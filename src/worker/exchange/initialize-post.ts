@@ -12,6 +12,7 @@ import { isRooted, withRoots } from '../session/rooted.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
 import { isEventStream, isJson } from './media-type.ts'
+import { credentialRefusal } from './credential-refusal.ts'
 import { RawSink } from './raw-sink.ts'
 import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
@@ -72,6 +73,12 @@ export class InitializePost implements AnswerListener {
   head(status: number, headers: HeaderList): void {
     this.#head = { status, headers }
     if (status === 200 && (isJson(headers) || isEventStream(headers))) return
+    const refusal = credentialRefusal(status, this.#options.server)
+    if (refusal !== undefined) {
+      this.#call?.abort()
+      this.#fail(refusal)
+      return
+    }
     this.#endStray()
     this.#relay(withoutHeader(headers, 'mcp-session-id'))
   }

@@ -294,6 +294,7 @@ export class McpEndpoint {
     let sentTo = session.record.upstreamSessionId
     const stream = new StandaloneStream({
       exchange,
+      server,
       session,
       upstream,
       streams,

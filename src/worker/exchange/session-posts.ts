@@ -236,6 +236,7 @@ export class SessionPosts {
     let sentTo = session.record.upstreamSessionId
     new ForwardedPost({
       exchange,
+      server,
       upstream: listing ?? upstream,
       body,
       headers: () => {

@@ -2,6 +2,7 @@
  * The client's standalone stream (GET): the upstream's own, relayed, with the adapter's notifications put between its events. The upstream's is held by
  * the `StreamHolder`, and outlives the client's. A GET with a Last-Event-ID goes its own way, as it may be for the rest of a call's answer.
  */
+import type { ServerConfig } from '../../shared/config/config.ts'
 import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import type { JsonObject, SessionRecord } from '../../shared/state/records.ts'
@@ -12,6 +13,7 @@ import { isReadable, UpstreamGet } from '../stream/upstream-get.ts'
 import type { GetPlan } from '../stream/upstream-get.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { credentialRefusal } from './credential-refusal.ts'
 import { RawSink } from './raw-sink.ts'
 import { isNoToolList } from './orphaned-response.ts'
 import { SseSink } from './sse-sink.ts'
@@ -25,6 +27,7 @@ const KEEP_ALIVE = Buffer.from(':\n\n')
 /** What a stream is made of. */
 export interface StandaloneStreamOptions {
   readonly exchange: Exchange
+  readonly server: ServerConfig
   readonly session: Session
   readonly upstream: Upstream
   readonly streams: StreamHolder
@@ -149,6 +152,12 @@ export class StandaloneStream implements StreamClient, NotificationSink {
     if (!this.#isOpen && !isAlone) {
       this.#isHeld = false
       streams.watch(this)
+    }
+    const refusal = credentialRefusal(status, this.#options.server)
+    if (refusal !== undefined) {
+      call.abort()
+      this.error(refusal)
+      return
     }
     // To a client, 404 would say that its session is gone; here there is none to be gone.
     const isAbsent = status === 405 || (status === 404 && session.record.upstreamSessionId === null)

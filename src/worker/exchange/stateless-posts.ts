@@ -77,6 +77,7 @@ export class StatelessPosts {
     const counted = this.#options.calls.begin(requests)
     new ForwardedPost({
       exchange,
+      server,
       upstream,
       body,
       headers: () => upstreamHeaders(exchange.request.headers, server, null),

@@ -2,7 +2,7 @@
  * Which headers cross, in both directions: allow-lists. The primary has already kept only what may travel (its `mcpSelection`); here our session id
  * is swapped for the upstream's and the operator's static headers are added.
  */
-import type { ServerConfig } from '../../shared/config/config.ts'
+import type { ServerConfig, UpstreamConfig } from '../../shared/config/config.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 
 /** Headers of an upstream's answer that a client gets; `mcp-*` comes on top, except the session id. */
@@ -45,6 +45,11 @@ export function upstreamHeaders(
   }
   if (upstreamSessionId !== null) headers.push('mcp-session-id', upstreamSessionId)
   return headers
+}
+
+/** Whether a client's `Authorization` is for the upstream. */
+export function passesAuthorization({ clientHeaders }: UpstreamConfig): boolean {
+  return clientHeaders.passthrough.some((name) => name.toLowerCase() === 'authorization')
 }
 
 /** Keeps what a client may see of an answer's headers. */

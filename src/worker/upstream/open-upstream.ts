@@ -6,6 +6,7 @@ import { SharedTransport } from './bound/shared/shared-transport.ts'
 import { SseTransport } from './bound/sse-transport.ts'
 import { StdioTransport } from './bound/stdio-transport.ts'
 import { clientOptions } from './client-options.ts'
+import { passesAuthorization } from './forwarded-headers.ts'
 import { StreamableHttpUpstream } from './streamable-http.ts'
 import type { Upstream } from './upstream.ts'
 
@@ -29,7 +30,10 @@ export function openUpstream(server: ServerConfig, { core, sessions }: Config, l
         idleLimitMs: idleLimitMs(sessions),
       })
     case 'streamable_http':
-      return new StreamableHttpUpstream(httpClientOf(server, log))
+      return new StreamableHttpUpstream(
+        httpClientOf(server, log),
+        passesAuthorization(server.upstream),
+      )
   }
 }
 

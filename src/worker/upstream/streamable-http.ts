@@ -12,10 +12,13 @@ export class StreamableHttpUpstream implements Upstream {
   /** Has a connection of its own: that all others are taken says nothing about the server. */
   #prober: Http1Client | undefined
 
-  constructor(options: Omit<Http1ClientOptions, 'keepsHeader'>) {
+  /** `keepsChallenge`: `WWW-Authenticate` is for the client, whose token the upstream judges. */
+  constructor(options: Omit<Http1ClientOptions, 'keepsHeader'>, keepsChallenge: boolean) {
     this.#options = {
       ...options,
-      keepsHeader: (name) => downstreamHeaders({ [name]: '' }).length > 0,
+      keepsHeader: (name) =>
+        downstreamHeaders({ [name]: '' }).length > 0 ||
+        (keepsChallenge && name === 'www-authenticate'),
     }
     this.#client = new Http1Client(this.#options)
   }

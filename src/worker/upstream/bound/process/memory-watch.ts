@@ -9,6 +9,7 @@ export class MemoryWatch {
   readonly #maxBytes: number
   readonly #groups = new Map<number, (bytes: number) => void>()
   #timer: NodeJS.Timeout | undefined
+  #isLooking = false
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes
@@ -17,7 +18,7 @@ export class MemoryWatch {
   /** `onTooMuch` is told what the group has, each time it is more than the limit. */
   add(group: number, onTooMuch: (bytes: number) => void): void {
     this.#groups.set(group, onTooMuch)
-    this.#timer ??= setTimeout(() => void this.#look(), INTERVAL_MS)
+    if (!this.#isLooking) this.#later()
   }
 
   remove(group: number): void {
@@ -27,13 +28,19 @@ export class MemoryWatch {
     this.#timer = undefined
   }
 
+  #later(): void {
+    this.#timer ??= setTimeout(() => void this.#look(), INTERVAL_MS)
+  }
+
   async #look(): Promise<void> {
+    this.#timer = undefined
+    this.#isLooking = true
     const resident = await residentBytes(new Set(this.#groups.keys()))
+    this.#isLooking = false
     for (const [group, bytes] of resident) {
       if (bytes > this.#maxBytes) this.#groups.get(group)?.(bytes)
     }
-    this.#timer =
-      this.#groups.size === 0 ? undefined : setTimeout(() => void this.#look(), INTERVAL_MS)
+    if (this.#groups.size > 0) this.#later()
   }
 }
 
