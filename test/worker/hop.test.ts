@@ -54,7 +54,7 @@ t.test('another replica is answered as if the connection were its own', async (t
   })
   const witness = new Witness()
   const body = Buffer.from('{"text":"grüße"}')
-  other.upstream.call({ ...post(holder), body, isSafe: true }, witness)
+  other.upstream.call({ ...post(holder), body, isSafe: true, isFollowUp: true }, witness)
   await within('it is answered', witness.over)
   t.equal(witness.status, 202)
   t.equal(witness.body.toString(), '{"first":"piece"}')
@@ -64,6 +64,7 @@ t.test('another replica is answered as if the connection were its own', async (t
   const [seen] = local.calls
   t.equal(seen?.request.method, 'POST')
   t.equal(seen?.request.isSafe, true)
+  t.equal(seen?.request.isFollowUp, true, 'and goes on with what is under way')
   t.equal(Buffer.from(seen?.request.body ?? '').toString(), '{"text":"grüße"}')
   t.same(seen?.request.headers, ['content-type', 'application/json', 'mcp-session-id', 'session-1'])
 })
@@ -210,7 +211,14 @@ t.test('a server that the holder does not have is an error', async (t) => {
   const witness = new Witness()
   other.client.forward(
     { replicaId: holder.replicaId, worker: 0 },
-    { kind: 'upstream', serverId: 'another', method: 'POST', headers: [], isSafe: false },
+    {
+      kind: 'upstream',
+      serverId: 'another',
+      method: 'POST',
+      headers: [],
+      isSafe: false,
+      isFollowUp: false,
+    },
     '{}',
     witness,
   )

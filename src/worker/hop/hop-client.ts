@@ -164,6 +164,7 @@ export class HopClient implements HopSender {
         method: 'DELETE',
         headers,
         isSafe: true,
+        isFollowUp: false,
       } as const
       this.forward(place, request, null, NOBODY)
     }
