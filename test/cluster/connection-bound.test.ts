@@ -78,7 +78,9 @@ function textOf(answer: RpcAnswer): string {
 }
 
 async function pidOf(session: WireSession): Promise<number> {
-  const { pid } = JSON.parse(textOf(answerIn(await session.call('process')))) as { pid: number } // what the tool answers
+  const answer = await session.call('process')
+  const { pid } = JSON.parse(textOf(answerIn(answer))) as { pid?: number } // what the tool answers
+  if (pid === undefined) throw new Error(`no process: ${answer.status} ${answer.body}`)
   return pid
 }
 

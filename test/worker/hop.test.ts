@@ -331,6 +331,23 @@ t.test(
 )
 
 t.test(
+  'a request that comes just after the end of a replica is not taken for one that it had in hand',
+  async (t) => {
+    const { gossip, holder, other } = await pair(t, answering('{}'))
+    const first = new Witness()
+    other.upstream.call(post(holder), first)
+    await within('a connection is there', first.over)
+    holder.close()
+    // In the same turn: nobody has heard yet that the connection is closed.
+    const second = new Witness()
+    other.upstream.call(post(holder), second)
+    setTimeout(() => gossip.lose(holder.replicaId), 200)
+    await within('it is answered', second.over)
+    t.equal(second.status, 404)
+  },
+)
+
+t.test(
   'one that refuses connections and is there all the same is an error, within a bound',
   async (t) => {
     const { holder, other } = await pair(t, answering('{}'))
