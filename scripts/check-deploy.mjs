@@ -66,6 +66,7 @@ function fromBuild(path) {
 
 /** Something that can stand for a variable of a configuration. */
 function exampleOf(variable) {
+  if (variable.endsWith('_IP')) return '192.0.2.1'
   return variable.endsWith('_URL') ? 'https://a.example' : `value-of-${variable}`
 }
 
@@ -138,8 +139,17 @@ function checkChart(load) {
   const noticed = (readiness.periodSeconds + readiness.timeoutSeconds) * readiness.failureThreshold
   if (config.core.preDrainSeconds < noticed)
     complain(`pre_drain_seconds is shorter than the ${noticed} s in which probes notice`)
+  // What every pod has; `env` of the deployment names it.
+  const deployment = readFileSync(join(CHART, 'templates', 'deployment.yaml'), 'utf8')
+  const ofPods = new Set([...deployment.matchAll(/- name: ([A-Z_]+)$/gm)].map(([, name]) => name))
   for (const [, variable] of JSON.stringify(values.config).matchAll(/\$\{([A-Z_]+)\}/g))
-    if (values.secrets.values[variable] === undefined) complain(`nothing sets ${variable}`)
+    if (values.secrets.values[variable] === undefined && !ofPods.has(variable))
+      complain(`nothing sets ${variable}`)
+  // Services and policies let replicas reach each other on one port, and nowhere else.
+  const { port, advertisedUrl } = config.core.replicaHop
+  const advertised = advertisedUrl === null ? undefined : new URL(advertisedUrl).port
+  if (port !== values.internalPort || advertised !== String(port))
+    complain(`replica_hop is not reached at internalPort (${values.internalPort})`)
 }
 
 function checkImage(path, context, isOurs) {

@@ -5,6 +5,8 @@ interface UpstreamHop extends CommonHop {
   readonly kind: 'upstream'
   readonly method: 'POST' | 'GET' | 'DELETE'
   readonly isSafe: boolean
+  /** As of an `UpstreamRequest`. */
+  readonly isFollowUp: boolean
 }
 
 /** A message of a legacy client whose stream the worker holds. */
@@ -67,13 +69,15 @@ export function decodeHopRequest(bytes: Uint8Array): ReadHopRequest | undefined 
 
 function isHead(value: unknown): value is HopRequest & { readonly hasBody: boolean } {
   if (typeof value !== 'object' || value === null) return false
-  const { kind, serverId, method, headers, isSafe, hasBody, target, principal } = value as {
-    readonly [name: string]: unknown // an object has any names
-  }
+  const { kind, serverId, method, headers, isSafe, isFollowUp, hasBody, target, principal } =
+    value as {
+      readonly [name: string]: unknown // an object has any names
+    }
   const isKnown =
     kind === 'upstream'
       ? (method === 'POST' || method === 'GET' || method === 'DELETE') &&
-        typeof isSafe === 'boolean'
+        typeof isSafe === 'boolean' &&
+        typeof isFollowUp === 'boolean'
       : kind === 'messages' && typeof target === 'string' && typeof principal === 'string'
   return (
     isKnown &&

@@ -28,10 +28,10 @@ import { WorkerHop } from './hop/worker-hop.ts'
 import { LegacyEndpoint } from './legacy-sse/legacy-endpoint.ts'
 import { FileMetrics } from './metrics/file-metrics.ts'
 import { countListings, hopEvents, pingEvents } from './metrics/upstream-metrics.ts'
-import { countRefusals, countRun } from './metrics/worker-metrics.ts'
+import { countLeases, countRefusals, countRun } from './metrics/worker-metrics.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
 import { Handshake } from './session/handshake.ts'
-import { RequestAllowance } from './session/request-allowance.ts'
+import { refuseRate, RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { RootAnswers } from './stream/root-answers.ts'
 import { isRooted } from './session/rooted.ts'
@@ -247,11 +247,7 @@ export class WorkerRuntime {
         recorder,
         [...upstreams.values()].flatMap(({ listings }) => listings ?? []),
       )
-      recorder.beforeReport(() => {
-        recorder.set('adapter_leases_held', { kind: 'stream' }, this.#streams.size)
-        const terms = this.#upkeep.isMaintainer ? 1 : 0
-        recorder.set('adapter_leases_held', { kind: 'maintainer' }, terms)
-      })
+      countLeases(recorder, this.#streams, this.#upkeep)
     }
   }
 
@@ -418,15 +414,6 @@ export class WorkerRuntime {
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
   }
-}
-
-function refuseRate(exchange: FrameExchange, retryAfterMs: number): void {
-  const seconds = Math.ceil(retryAfterMs / 1_000)
-  const error = new AdapterError(
-    'ADAPTER_RATE_LIMIT',
-    `too many requests: the limit of core.rate_limit is reached; try again in ${seconds} s`,
-  )
-  fail(exchange, error, null, seconds)
 }
 
 function milliseconds(seconds: number | null): number | null {

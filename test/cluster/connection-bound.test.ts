@@ -25,10 +25,10 @@ const workspace = await mkdtemp(join(tmpdir(), 'adapter-bound-'))
 t.teardown(() => rm(workspace, { recursive: true, force: true, maxRetries: 5 }))
 
 /** Three replicas, and a client's session through each of them that was opened on the first. */
-async function world(t: Test, core: object = {}): Promise<World> {
+async function world(t: Test, upstream: Readonly<Record<string, unknown>> = {}): Promise<World> {
   const cluster = await startCluster(t, {
-    core: { workers: 2, auth: { enabled: true, token: TOKEN }, ...core },
-    servers: () => [stdioSection('files', { workspace })],
+    core: { workers: 2, auth: { enabled: true, token: TOKEN } },
+    servers: () => [stdioSection('files', { workspace, more: upstream })],
   })
   const [a, b, c] = cluster.replicas
   if (a === undefined || b === undefined || c === undefined) throw new Error('three replicas')
@@ -78,7 +78,9 @@ function textOf(answer: RpcAnswer): string {
 }
 
 async function pidOf(session: WireSession): Promise<number> {
-  const { pid } = JSON.parse(textOf(answerIn(await session.call('process')))) as { pid: number } // what the tool answers
+  const answer = await session.call('process')
+  const { pid } = JSON.parse(textOf(answerIn(answer))) as { pid?: number } // what the tool answers
+  if (pid === undefined) throw new Error(`no process: ${answer.status} ${answer.body}`)
   return pid
 }
 
@@ -152,6 +154,24 @@ t.test(
     t.equal((await onB.request('ping')).status, 404)
   },
 )
+
+t.test('what a call waits for reaches it while its server takes no other calls', async (t) => {
+  const { onA, onB, onC } = await world(t, { max_in_flight: 1 })
+  const asked = await onB.stream(calling('ask'))
+  await asked.until('elicitation/create')
+  const refused = await onA.post(calling('process'))
+  t.equal(refused.status, 503)
+  t.match(answerIn(refused).error, { data: { code: 'ADAPTER_UPSTREAM_BUSY' } })
+  const question = messagesIn(asked.text()).find(({ method }) => method === 'elicitation/create')
+  const content = { name: 'Ada' }
+  const told = await onC.post({
+    jsonrpc: '2.0',
+    id: question?.id,
+    result: { action: 'accept', content },
+  })
+  t.equal(told.status, 202)
+  await asked.until('Hello Ada')
+})
 
 t.test('a large answer crosses replicas whole, to a client that reads slowly', async (t) => {
   const { onB } = await world(t)

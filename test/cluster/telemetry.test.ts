@@ -1,21 +1,19 @@
 /** Metrics that take several replicas, a store that goes away, or an upstream whose tools change. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
 import t from 'tap'
 
 import { startCluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { shown } from '../support/shown-metrics.ts'
 import { startHeartbeatUpstream } from '../support/upstreams/heartbeat-upstream.ts'
 import { sendResult, startScriptedUpstream } from '../support/upstreams/scripted-upstream.ts'
+import { stdioSection } from '../support/upstreams/stdio/stdio-section.ts'
 import { WireSession } from '../support/wire.ts'
 
 t.setTimeout(300_000)
-
-/** The sum of a metric as a replica shows it, over label sets that hold all of `labels`. */
-async function shown(url: string, name: string, ...labels: readonly string[]): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text()
-  return [...text.matchAll(new RegExp(`^${name}\\{([^}]*)\\} (\\S+)$`, 'gm'))]
-    .filter(([, had = '']) => labels.every((label) => had.includes(label)))
-    .reduce((sum, [, , value]) => sum + Number(value), 0)
-}
 
 function server(id: string, url: string, more: object = {}): object {
   return { id, mount_path: `/mcp/${id}`, upstream: { url }, ...more }
@@ -122,4 +120,49 @@ t.test('takeovers, leases, drift and the loss of the store are counted', async (
   cluster.redis.resume()
   await eventually('that it is back', async () => (await transitions('recovered')) === 1)
   t.pass('all were counted')
+})
+
+t.test('what crosses replicas is counted by who asks and by who holds', async (t) => {
+  const workspace = await mkdtemp(join(tmpdir(), 'adapter-counted-'))
+  t.teardown(() => rm(workspace, { recursive: true, force: true, maxRetries: 5 }))
+  const cluster = await startCluster(t, {
+    replicas: 2,
+    core: { workers: 1 },
+    servers: () => [stdioSection('files', { workspace })],
+    sections: { telemetry: { periodic_flush_seconds: 1, prometheus: { enabled: true } } },
+  })
+  const [holder, other] = cluster.replicas
+  if (holder === undefined || other === undefined) throw new Error('two replicas')
+  const session = await WireSession.open(`${holder.url}/mcp/files`)
+  const elsewhere = new WireSession(`${other.url}/mcp/files`, session.id, session.version)
+  for (let n = 0; n < 3; n++) t.equal((await elsewhere.call('process')).status, 200)
+  for (const [replica, direction] of [
+    [other, 'out'],
+    [holder, 'in'],
+  ] as const) {
+    const labels = [`direction="${direction}"`, 'result="success"'] as const
+    await eventually(
+      `three are counted ${direction}`,
+      async () => (await shown(replica.url, 'adapter_replica_hop_requests_total', ...labels)) === 3,
+    )
+    t.equal(
+      await shown(replica.url, 'adapter_replica_hop_duration_seconds_count', labels[0]),
+      3,
+      'with their times',
+    )
+  }
+  t.equal(await shown(holder.url, 'adapter_replica_hop_requests_total', 'direction="out"'), 0)
+
+  await holder.kill()
+  t.equal((await elsewhere.call('process')).status, 200, 'the session goes on')
+  await eventually(
+    'the loss is counted',
+    async () =>
+      (await shown(
+        other.url,
+        'adapter_replica_hop_requests_total',
+        'direction="out"',
+        'result="holder_lost"',
+      )) > 0,
+  )
 })

@@ -14,7 +14,11 @@ import { WALK_HOSTS } from '../support/upstreams/walk/walk-hosts.ts'
 t.setTimeout(240_000)
 
 /** Transports of upstreams that the adapter has. */
-const ADAPTED = ['streamable_http'] as const satisfies readonly (keyof typeof WALK_HOSTS)[]
+const ADAPTED = [
+  'streamable_http',
+  'sse',
+  'stdio',
+] as const satisfies readonly (keyof typeof WALK_HOSTS)[]
 
 function section(upstream: object): object {
   return {

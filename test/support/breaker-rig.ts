@@ -25,6 +25,7 @@ export async function startBreakerRig(
   t: Test,
   ping: Readonly<Record<string, unknown>> = {},
   server: Readonly<Record<string, unknown>> = {},
+  sections: Readonly<Record<string, unknown>> = {},
 ): Promise<BreakerRig> {
   const upstream = await startScriptedUpstream()
   const replica = await startReplica({
@@ -40,6 +41,7 @@ export async function startBreakerRig(
           ...ping,
         },
       },
+      ...sections,
       servers: [{ id: 'one', mount_path: '/mcp/one', upstream: { url: upstream.url }, ...server }],
     },
   })

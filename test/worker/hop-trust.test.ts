@@ -116,6 +116,7 @@ t.test(
       method: 'POST',
       headers: ['mcp-session-id', 'session-1'],
       isSafe: false,
+      isFollowUp: false,
     } as const
     const body = encodeHopRequest(request, '{}')
     const from = mintSender()

@@ -54,7 +54,7 @@ t.test('another replica is answered as if the connection were its own', async (t
   })
   const witness = new Witness()
   const body = Buffer.from('{"text":"grüße"}')
-  other.upstream.call({ ...post(holder), body, isSafe: true }, witness)
+  other.upstream.call({ ...post(holder), body, isSafe: true, isFollowUp: true }, witness)
   await within('it is answered', witness.over)
   t.equal(witness.status, 202)
   t.equal(witness.body.toString(), '{"first":"piece"}')
@@ -64,6 +64,7 @@ t.test('another replica is answered as if the connection were its own', async (t
   const [seen] = local.calls
   t.equal(seen?.request.method, 'POST')
   t.equal(seen?.request.isSafe, true)
+  t.equal(seen?.request.isFollowUp, true, 'and goes on with what is under way')
   t.equal(Buffer.from(seen?.request.body ?? '').toString(), '{"text":"grüße"}')
   t.same(seen?.request.headers, ['content-type', 'application/json', 'mcp-session-id', 'session-1'])
 })
@@ -210,7 +211,14 @@ t.test('a server that the holder does not have is an error', async (t) => {
   const witness = new Witness()
   other.client.forward(
     { replicaId: holder.replicaId, worker: 0 },
-    { kind: 'upstream', serverId: 'another', method: 'POST', headers: [], isSafe: false },
+    {
+      kind: 'upstream',
+      serverId: 'another',
+      method: 'POST',
+      headers: [],
+      isSafe: false,
+      isFollowUp: false,
+    },
     '{}',
     witness,
   )
@@ -319,6 +327,23 @@ t.test(
     setTimeout(() => gossip.lose(holder.replicaId), 50)
     await within('it is answered', witness.over)
     t.equal(witness.status, 404)
+  },
+)
+
+t.test(
+  'a request that comes just after the end of a replica is not taken for one that it had in hand',
+  async (t) => {
+    const { gossip, holder, other } = await pair(t, answering('{}'))
+    const first = new Witness()
+    other.upstream.call(post(holder), first)
+    await within('a connection is there', first.over)
+    holder.close()
+    // In the same turn: nobody has heard yet that the connection is closed.
+    const second = new Witness()
+    other.upstream.call(post(holder), second)
+    setTimeout(() => gossip.lose(holder.replicaId), 200)
+    await within('it is answered', second.over)
+    t.equal(second.status, 404)
   },
 )
 

@@ -16,14 +16,6 @@ const MAX_ERROR_BYTES = 65_536
 /** A process that ended is known to be gone within a tenth of a second, a machine after three: waited for, as nothing was sent. In milliseconds. */
 const GONE_WAIT_MS = 4_000
 
-/** Errors of a connection that was never made. */
-const NEVER_CONNECTED: ReadonlySet<string> = new Set([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'EHOSTDOWN',
-  'ENETUNREACH',
-])
-
 /** A request that is under way to a replica. */
 export interface SentHop {
   readonly call: UpstreamCall
@@ -165,7 +157,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
       return
     }
     if (error.code === 'ADAPTER_STOPPING') this.#fail(error)
-    else if (wasNeverSent(error)) this.#unreached(error)
+    else if (this.#sent?.call.hasLeft === false) this.#unreached(error)
     else this.#fail(holderLost(error))
   }
 
@@ -173,7 +165,11 @@ export class HopCall implements UpstreamCall, AnswerListener {
   holderGone(): void {
     if (this.#phase === 'over') return
     if (this.#phase === 'finding') this.#gone()
-    else this.#cut(holderLost())
+    else if (this.#sent?.call.hasLeft === false) {
+      // It is still being connected, or tried once more.
+      this.#sent.call.abort()
+      this.#gone()
+    } else this.#cut(holderLost())
   }
 
   #send(url: string): void {
@@ -227,18 +223,6 @@ export class HopCall implements UpstreamCall, AnswerListener {
     this.#errorParts = []
     this.#client.done(this.#place.replicaId, this)
   }
-}
-
-/** Whether the holder can't have seen anything of the request. */
-function wasNeverSent(error: AdapterError): boolean {
-  if (error.code === 'ADAPTER_UPSTREAM_TIMEOUT') return true
-  const { cause } = error
-  return (
-    cause instanceof Error &&
-    'code' in cause &&
-    typeof cause.code === 'string' &&
-    NEVER_CONNECTED.has(cause.code)
-  )
 }
 
 function incomplete(cause: AdapterError): AdapterError {

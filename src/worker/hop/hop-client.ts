@@ -132,6 +132,8 @@ export class HopClient implements HopSender {
         staticHeaders: [],
         maxConnections: null,
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        // Replicas end at any time, and what was sent to one that had ended could not be told from what it had in hand.
+        settledMs: 0,
         insecureTls: false,
         keepsHeader,
       }),
@@ -164,6 +166,7 @@ export class HopClient implements HopSender {
         method: 'DELETE',
         headers,
         isSafe: true,
+        isFollowUp: false,
       } as const
       this.forward(place, request, null, NOBODY)
     }

@@ -76,8 +76,8 @@ export class HopEndpoint {
       this.#streams.delete(relayed),
     )
     if (isStream) this.#streams.add(relayed)
-    const { method, headers, isSafe } = request
-    relayed.follow(upstream.call({ method, headers, body, isSafe }, relayed))
+    const { method, headers, isSafe, isFollowUp } = request
+    relayed.follow(upstream.call({ method, headers, body, isSafe, isFollowUp }, relayed))
   }
 
   #takeMessage(

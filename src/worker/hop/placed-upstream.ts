@@ -45,10 +45,10 @@ export class PlacedUpstream implements Upstream {
     const own = { ...request, headers: headers.with(at + 1, placed.id) }
     if (placed.place.replicaId === place.replicaId && placed.place.worker === place.worker)
       return local.call(own, listener)
-    const { method, headers: sent, isSafe, body } = own
+    const { method, headers: sent, isSafe, isFollowUp = false, body } = own
     return hop.forward(
       placed.place,
-      { kind: 'upstream', serverId, method, headers: sent, isSafe },
+      { kind: 'upstream', serverId, method, headers: sent, isSafe, isFollowUp },
       body,
       listener,
     )

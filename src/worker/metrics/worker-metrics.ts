@@ -1,4 +1,4 @@
-/** Counts what concerns a worker as a whole: requests that it refuses, and runs of maintenance. */
+/** Counts what concerns a worker as a whole: requests that it refuses, leases that it holds, and runs of maintenance. */
 import type { Config } from '../../shared/config/config.ts'
 import type { AdapterError } from '../../shared/errors.ts'
 import type { Recorder } from '../../shared/telemetry/recorder.ts'
@@ -30,4 +30,16 @@ export function countRun(recorder: Recorder, report: MaintenanceReport | undefin
   countRemoved(recorder, 'orphan_sessions', report.removedOrphanSessions)
   countRemoved(recorder, 'temporary_files', report.removedTemporaryFiles)
   countRemoved(recorder, 'failures', report.failures)
+}
+
+/** Has it looked at which leases the worker holds whenever counts are handed on. */
+export function countLeases(
+  recorder: Recorder,
+  streams: { readonly size: number },
+  upkeep: { readonly isMaintainer: boolean },
+): void {
+  recorder.beforeReport(() => {
+    recorder.set('adapter_leases_held', { kind: 'stream' }, streams.size)
+    recorder.set('adapter_leases_held', { kind: 'maintainer' }, upkeep.isMaintainer ? 1 : 0)
+  })
 }

@@ -3,7 +3,10 @@
  * requests at a time, so that most need not ask the store; what of a grant is not used within its second is lost. So no more than
  * `burst + rate * (T + 1 s)` of its requests are let through in any time `T`, over all workers of all replicas.
  */
+import { AdapterError } from '../../shared/errors.ts'
 import type { StateStore } from '../../shared/state/store.ts'
+import type { Exchange } from '../exchange/exchange.ts'
+import { fail } from '../exchange/failure.ts'
 
 /** What was granted may be used for so long, in milliseconds. */
 const GRANT_LIFE_MS = 1_000
@@ -115,4 +118,14 @@ export class RequestAllowance {
     for (const [principal, { asking, endsAtMs }] of this.#allowances)
       if (asking === undefined && endsAtMs < nowMs) this.#allowances.delete(principal)
   }
+}
+
+/** Answers a request that was not granted. */
+export function refuseRate(exchange: Exchange, retryAfterMs: number): void {
+  const seconds = Math.ceil(retryAfterMs / 1_000)
+  const error = new AdapterError(
+    'ADAPTER_RATE_LIMIT',
+    `too many requests: the limit of core.rate_limit is reached; try again in ${seconds} s`,
+  )
+  fail(exchange, error, null, seconds)
 }

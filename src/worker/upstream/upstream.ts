@@ -26,6 +26,8 @@ export interface AnswerListener {
 
 /** A request under way. */
 export interface UpstreamCall {
+  /** Whether anything of the request may have left; undefined where that is not known. */
+  readonly hasLeft?: boolean
   /**
    * Cuts the connection. In revision 2026-07-28 that cancels the request; before it, the upstream goes on. `waitedMs`: because the upstream was silent for
    * so long, not because nobody wants the answer any more.

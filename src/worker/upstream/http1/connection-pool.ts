@@ -22,6 +22,8 @@ export interface ConnectionPoolOptions {
   /** Connections at a time; null for no limit. */
   readonly maxConnections: number | null
   readonly connectTimeoutMs: number
+  /** As of an `Http1Client`. */
+  readonly settledMs: number
 }
 
 /** See the file comment. */
@@ -55,7 +57,7 @@ export class ConnectionPool implements ConnectionOwner, CallOwner {
   /** Sends a call as soon as a connection is there for it. Fails it with ADAPTER_OVERLOADED when too many wait already. */
   send(call: Http1Call): void {
     const connection = this.#takeIdle()
-    if (connection !== undefined) connection.carry(call)
+    if (connection !== undefined) connection.carry(call, this.#options.settledMs)
     else this.#openFor(call)
   }
 
@@ -77,7 +79,7 @@ export class ConnectionPool implements ConnectionOwner, CallOwner {
     const [next] = this.#waiting
     if (next !== undefined) {
       this.#waiting.delete(next)
-      connection.carry(next)
+      connection.carry(next, this.#options.settledMs)
       return
     }
     this.#idle.push(connection)

@@ -14,8 +14,6 @@ const READ_BUFFER_BYTES = 65_536
 const KEEP_ALIVE_MS = 4_000
 /** Taken off what a server promises, for the way there. */
 const KEEP_ALIVE_MARGIN_MS = 1_000
-/** After this long, events about the connection that already wait in the system are let come first. */
-const SETTLED_MS = 1_000
 
 /**
  * A read and its callback are one step where sockets are read when they are ready, so all connections share a buffer. Windows is given a buffer first and
@@ -99,11 +97,11 @@ export class Connection implements Carrier {
     return nowMs < this.usableUntilMs && !socket.destroyed && socket.writable && socket.readable
   }
 
-  /** Carries a call. Only when idle. */
-  carry(call: Http1Call): void {
+  /** Carries a call. Only when idle. After `settledMs` in idleness, events about the connection that already wait in the system are let come first. */
+  carry(call: Http1Call, settledMs: number): void {
     this.#call = call
     call.carriedBy(this)
-    if (performance.now() - this.#idleSinceMs < SETTLED_MS) {
+    if (performance.now() - this.#idleSinceMs < settledMs) {
       this.#send(call)
       return
     }
@@ -165,6 +163,7 @@ export class Connection implements Carrier {
     }
     // The system took nothing at all when it refuses at once. TLS has its own buffers, which tell less.
     if (socket.errored !== null && !this.#isTls) this.#isWritten = false
+    if (this.#isWritten) call.hasLeft = true
   }
 
   #read(length: number, bytes: Uint8Array): boolean {

@@ -30,6 +30,7 @@ export class Http1Call implements UpstreamCall, ParsedAnswer {
   /** Whether the request may be sent again although the server may have seen it. */
   readonly isSafe: boolean
   isPaused = false
+  hasLeft = false
   readonly #listener: AnswerListener
   readonly #owner: CallOwner
   #carrier: Carrier | undefined

@@ -13,6 +13,8 @@ import type { Proxy } from './proxy.ts'
 import { hostOf, RequestEncoder } from './request-encoder.ts'
 import type { EncodedRequest } from './request-encoder.ts'
 
+const SETTLED_MS = 1_000
+
 /** What a client is made of. */
 export interface Http1ClientOptions {
   readonly url: URL
@@ -21,6 +23,8 @@ export interface Http1ClientOptions {
   /** Connections at a time; null for no limit. */
   readonly maxConnections: number | null
   readonly connectTimeoutMs: number
+  /** For how long a connection may be idle and still be written to at once: see `Connection.carry`. Default 1000. */
+  readonly settledMs?: number
   /** Whether certificates are not checked. */
   readonly insecureTls: boolean
   /** What connections with TLS are made with; undefined for what Node does by itself. */
@@ -43,6 +47,7 @@ export class Http1Client implements Upstream {
   constructor(options: Http1ClientOptions) {
     const { url, staticHeaders, maxConnections, connectTimeoutMs, insecureTls, tls, proxy } =
       options
+    const { settledMs = SETTLED_MS } = options
     this.#url = url
     this.#asksProxy = proxy !== undefined && url.protocol === 'http:'
     this.#proxyAuthorization = this.#asksProxy ? proxy?.authorization : undefined
@@ -53,6 +58,7 @@ export class Http1Client implements Upstream {
       names: new HeaderNames(options.keepsHeader),
       maxConnections,
       connectTimeoutMs,
+      settledMs,
     })
   }
 
