@@ -210,6 +210,7 @@ export async function startGateway(
       hurry: () => {
         stop.hurry()
         telemetry?.hurry()
+        metrics?.hurry()
       },
       storeLost,
     }
