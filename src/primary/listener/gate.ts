@@ -98,7 +98,7 @@ export class Gate {
   /** What is wrong with a request beyond who asks and where. */
   #furtherRefusal(route: Route, method: string, headers: ReadHeaders): Refusal | undefined {
     if (route.kind !== 'mcp' && route.kind !== 'sse' && route.kind !== 'messages')
-      return bodyRefusal(method, headers)
+      return bodyRefusalAt(route, method, headers)
     if (headers.missing !== undefined) {
       return refuseWith(
         'ADAPTER_CLIENT_HEADER_MISSING',
