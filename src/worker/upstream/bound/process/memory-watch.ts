@@ -32,6 +32,8 @@ export class MemoryWatch {
     for (const [group, bytes] of resident) {
       if (bytes > this.#maxBytes) this.#groups.get(group)?.(bytes)
     }
+    // There is another when all groups went, and one came, during the look.
+    clearTimeout(this.#timer)
     this.#timer =
       this.#groups.size === 0 ? undefined : setTimeout(() => void this.#look(), INTERVAL_MS)
   }
