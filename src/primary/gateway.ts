@@ -209,6 +209,7 @@ export async function startGateway(
       hurry: () => {
         stop.hurry()
         telemetry?.hurry()
+        metrics?.hurry()
       },
       storeLost,
     }

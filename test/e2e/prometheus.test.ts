@@ -89,6 +89,9 @@ t.test('on the port of the adapter a token is asked for while authentication is 
   t.equal(refused.status, 401)
   t.notMatch(await refused.text(), 'adapter_http')
   t.equal((await fetch(`${rig.url}/metrics`, { headers: AUTH })).status, 200)
+  const posted = await fetch(`${rig.url}/metrics`, { method: 'POST', headers: AUTH, body: 'x' })
+  t.equal(posted.status, 405, 'they are only read')
+  t.equal(posted.headers.get('allow'), 'GET, HEAD')
   const bearer = { authorization: `Bearer ${TOKEN}` }
   const shown = await fetch(`${rig.url}/metrics`, { headers: bearer })
   t.equal(shown.status, 200)

@@ -55,6 +55,11 @@ const replica = await startReplica({
         upstream: { url: postOnly.url, ...rooted },
       },
       {
+        id: 'narrow',
+        mount_path: '/mcp/narrow',
+        upstream: { url: upstream.url, ...rooted, max_in_flight: 1 },
+      },
+      {
         id: 'texts',
         mount_path: '/mcp/texts',
         upstream: { url: upstream.url, ...rooted },
@@ -133,6 +138,8 @@ t.test("an upstream gets the session's directory for its root, however it asks",
   for (const [server, tools] of [
     ['rooted', ['where_by_stream', 'where_by_call']],
     ['post-only', ['where_by_call']],
+    // The call that waits for the root takes the only place.
+    ['narrow', ['where_by_stream', 'where_by_call']],
   ] as const) {
     // oxlint-disable-next-line no-await-in-loop -- one case after the other
     const session = await open(server)

@@ -183,3 +183,22 @@ t.test('a worker that is started again goes on counting where the last one ended
   t.same(receiver.fallen, [], 'no total fell')
   t.ok(receiver.total('adapter_adapter_wiring_runs_total', { result: 'retry' }) >= 1)
 })
+
+t.test('a second signal does not wait for a collector that is silent', async (t) => {
+  const receiver = await OtlpReceiver.http()
+  t.teardown(() => receiver.stop())
+  receiver.manner = 'hangs'
+  const rig = await rigWith(t, {
+    transport: 'http',
+    endpoint: receiver.url,
+    emit_logs: false,
+    export_interval_seconds: 600,
+    export_timeout_seconds: 600,
+    flush_on_terminate: false,
+    shutdown_drain_timeout_seconds: 600,
+  })
+  const stopped = rig.replica.stop()
+  await eventually('the last export is under way', () => receiver.requests > 0)
+  process.kill(rig.replica.pid, 'SIGINT')
+  t.equal(await within('it ends', stopped, 8_000), 0)
+})

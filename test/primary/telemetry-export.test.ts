@@ -1,4 +1,8 @@
 /** The export of logs and spans by itself: that every record is accounted for, and that a thread that dies costs only what it had. */
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+
 import t from 'tap'
 
 import { TelemetryExport } from '../../src/primary/telemetry-export.ts'
@@ -112,3 +116,56 @@ t.test('an export thread that dies is started again, and told of', async (t) => 
   await eventually('and once more', () => restarts === 2)
   await within('it stops', telemetry.stop(), 20_000)
 })
+
+t.test('credentials in an endpoint are sent as HTTP Basic authentication, over both', async (t) => {
+  const collector = await startOtlpCollector()
+  t.teardown(() => collector.stop())
+  const { host } = new URL(collector.url)
+  for (const endpoint of [
+    { transport: 'http', logs_endpoint: `http://me:p%C3%A4ss@${host}/v1/logs` },
+    { transport: 'grpc', logs_endpoint: `http://me:p%C3%A4ss@${collector.grpcTarget}` },
+  ]) {
+    collector.headers.length = 0
+    collector.logs.length = 0
+    const telemetry = started({ emit_logs: true, ...endpoint })
+    telemetry.outbox.log(entry('a line'))
+    // oxlint-disable-next-line no-await-in-loop -- one after the other
+    await telemetry.stop()
+    t.equal(collector.logs.length, 1, endpoint.logs_endpoint)
+    const authorization = `Basic ${Buffer.from('me:päss').toString('base64')}`
+    t.match(collector.headers[0], { authorization })
+  }
+})
+
+t.test(
+  'without `insecure` nothing is told over gRPC in the clear, whatever the endpoint',
+  async (t) => {
+    const server = createServer()
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo // TCP
+    for (const endpoint of [`http://127.0.0.1:${port}`, `127.0.0.1:${port}`]) {
+      const connected = once(server, 'connection')
+      const telemetry = started({
+        emit_logs: true,
+        transport: 'grpc',
+        insecure: false,
+        logs_endpoint: endpoint,
+        shutdown_drain_timeout_seconds: 60,
+      })
+      telemetry.outbox.log(entry('a line'))
+      const stopped = telemetry.stop()
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      const [socket] = (await within('it connects', connected)) as [Socket]
+      socket.on('error', () => {})
+      // oxlint-disable-next-line no-await-in-loop -- see above
+      const [bytes] = (await within('it begins', once(socket, 'data'))) as [Buffer]
+      t.equal(bytes[0], 0x16, `a handshake of TLS to ${endpoint}`)
+      telemetry.hurry()
+      // oxlint-disable-next-line no-await-in-loop -- see above
+      await within('the end', stopped)
+      socket.destroy()
+    }
+    server.close()
+  },
+)

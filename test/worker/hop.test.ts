@@ -69,6 +69,15 @@ t.test('another replica is answered as if the connection were its own', async (t
   t.same(seen?.request.headers, ['content-type', 'application/json', 'mcp-session-id', 'session-1'])
 })
 
+t.test('an error says when to try again, as it would where it was made', async (t) => {
+  const refusal = new AdapterError('ADAPTER_UPSTREAM_DOWN', 'down', { retryAfterSeconds: 17 })
+  const { holder, other } = await pair(t, ({ listener }) => listener.error(refusal))
+  const witness = new Witness()
+  other.upstream.call(post(holder), witness)
+  await within('it is answered', witness.over)
+  t.match(witness.errors[0], { code: 'ADAPTER_UPSTREAM_DOWN', retryAfterSeconds: 17 })
+})
+
 t.test('a request without a body, and one that is large, arrive as they are', async (t) => {
   const { holder, other, local } = await pair(t, answering('{}'))
   const large = Buffer.alloc(1_000_000, 'x')

@@ -3,10 +3,12 @@ import { mock } from 'node:test'
 
 import t from 'tap'
 
+import { AdapterError } from '../../src/shared/errors.ts'
 import type { Log } from '../../src/shared/log.ts'
 import type { Exchange } from '../../src/worker/exchange/exchange.ts'
+import { fail } from '../../src/worker/exchange/failure.ts'
 import { InnerExchange } from '../../src/worker/legacy-sse/inner-exchange.ts'
-import type { InnerEnd } from '../../src/worker/legacy-sse/inner-exchange.ts'
+import type { InnerEnd, InnerListener } from '../../src/worker/legacy-sse/inner-exchange.ts'
 import { LegacyEndpoint } from '../../src/worker/legacy-sse/legacy-endpoint.ts'
 import type { LegacyEndpointOptions } from '../../src/worker/legacy-sse/legacy-endpoint.ts'
 import { load, SERVERS } from '../shared/config-loading.ts'
@@ -21,6 +23,8 @@ class Asked {
   end: InnerEnd | undefined
   /** The data of its events, where it is a stream. */
   readonly data: string[] = []
+  /** What was counted. */
+  readonly refusals: string[] = []
 
   constructor(route: 'sse' | 'messages', target: string, message: object | null) {
     const request = {
@@ -32,7 +36,7 @@ class Asked {
       body: message === null ? null : JSON.stringify(message),
       principal: '',
     }
-    this.exchange = new InnerExchange(request, 1_048_576, {
+    const listener: InnerListener = {
       head: () => {},
       message: (data) => {
         this.data.push(Buffer.from(data).toString('utf8'))
@@ -41,7 +45,10 @@ class Asked {
       over: (end) => {
         this.end = end
       },
-    })
+    }
+    this.exchange = new InnerExchange(request, 1_048_576, listener, ({ code }) =>
+      this.refusals.push(code),
+    )
   }
 
   /** Status of a whole answer. */
@@ -121,6 +128,21 @@ t.test('POSTs under way are capped, whatever is in them', (t) => {
     underWay.every(({ isOpen }) => !isOpen),
     'a client that leaves takes all of it along',
   )
+  t.end()
+})
+
+t.test('a refusal is counted once, as one of the POST that it answers', (t) => {
+  const underWay: Exchange[] = []
+  const endpoint = endpointWith({ handle: (inner) => void underWay.push(inner), endSession })
+  const stream = connect(endpoint)
+  const posted = post(endpoint, stream, { jsonrpc: '2.0', id: 7, method: 'tools/list' })
+  const [inner] = underWay
+  if (inner === undefined) throw new Error('it was sent')
+  fail(inner, new AdapterError('ADAPTER_UPSTREAM_DOWN', 'down'), 7)
+  t.match(stream.data.at(-1), /ADAPTER_UPSTREAM_DOWN/, 'told on the stream')
+  t.same(posted.refusals, ['ADAPTER_UPSTREAM_DOWN'])
+  t.same(stream.refusals, [])
+  stream.exchange.abort()
   t.end()
 })
 

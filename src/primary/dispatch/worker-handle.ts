@@ -36,6 +36,8 @@ export class WorkerHandle {
   #nextId = 1
   #wasReady = false
   #state: 'starting' | 'ready' | 'lost' = 'starting'
+  /** Why it is lost. */
+  #lostBy: 'worker_lost' | 'stopping' = 'worker_lost'
 
   /** `index` names the worker in the log; `tally` counts frames, where somebody wants to know. */
   constructor(port: MessagePort, events: WorkerEvents, index = 0, tally?: FrameTally) {
@@ -57,9 +59,13 @@ export class WorkerHandle {
     return this.#wasReady
   }
 
-  /** Registers a request and answers the number that its frames carry. */
+  /** Registers a request and answers the number that its frames carry. One that is lost by then fails it in a moment. */
   open(request: PendingRequest): number {
     const id = this.#nextId++
+    if (this.#state === 'lost') {
+      queueMicrotask(() => request.fail(this.#lostBy))
+      return id
+    }
     this.#pending.set(id, request)
     return id
   }
@@ -81,6 +87,7 @@ export class WorkerHandle {
   /** Fails all requests in hand. */
   lose(reason: 'worker_lost' | 'stopping'): void {
     this.#state = 'lost'
+    this.#lostBy = reason
     this.#channel.close()
     const pending = [...this.#pending.values()]
     this.#pending.clear()

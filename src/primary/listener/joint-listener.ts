@@ -2,12 +2,15 @@
 import type { HopListener } from './hop-listener.ts'
 import type { Listener } from './server.ts'
 
+type ClientsPart = Pick<Listener, 'inFlight' | 'drain' | 'stopListening' | 'idle' | 'close'>
+type HopPart = Pick<HopListener, 'inFlight' | 'idle'>
+
 /** See the file comment. The hop is open until the threads have ended. */
 export class JointListener {
-  readonly #clients: Listener
-  readonly #hop: HopListener
+  readonly #clients: ClientsPart
+  readonly #hop: HopPart
 
-  constructor(clients: Listener, hop: HopListener) {
+  constructor(clients: ClientsPart, hop: HopPart) {
     this.#clients = clients
     this.#hop = hop
   }
@@ -27,8 +30,14 @@ export class JointListener {
   /** As of `Listener`; the end of the wait is that of the clients', so that their connections may be closed in its turn. */
   async idle(limitMs: number, quietMs: number): Promise<void> {
     const deadlineAtMs = performance.now() + limitMs
-    await this.#hop.idle(limitMs)
-    await this.#clients.idle(Math.max(0, deadlineAtMs - performance.now()), quietMs)
+    const leftMs = (): number => Math.max(0, deadlineAtMs - performance.now())
+    do {
+      // oxlint-disable-next-line no-await-in-loop -- one is waited for, then the other, until neither has anything in hand
+      await this.#hop.idle(leftMs())
+      // oxlint-disable-next-line no-await-in-loop -- see above
+      await this.#clients.idle(leftMs(), quietMs)
+      // Other replicas go on asking while clients are waited for.
+    } while (this.#hop.inFlight > 0 && leftMs() > 0)
   }
 
   close(): void {

@@ -69,7 +69,7 @@ export const NO_COUNTS: SignalCounts = { exported: 0, queueFull: 0, exportFailed
 /** What the export thread is started with. */
 export interface ExportThreadOptions {
   readonly transport: 'grpc' | 'http'
-  /** Whether an endpoint of `grpc` without a scheme is reached without TLS. */
+  /** Whether an endpoint of `grpc` that is no https:// is reached without TLS. */
   readonly insecure: boolean
   readonly headers: Readonly<Record<string, string>>
   /** Of the resource. */

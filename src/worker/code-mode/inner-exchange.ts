@@ -5,8 +5,9 @@
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
+import { LocalExchange } from '../exchange/local-exchange.ts'
 import { isEventStream } from '../exchange/media-type.ts'
-import type { BodyListener, Exchange, RequestHead } from '../exchange/exchange.ts'
+import type { RequestHead } from '../exchange/exchange.ts'
 import { headerValue } from '../exchange/exchange.ts'
 import { isObject, parseJson } from '../exchange/json-rpc.ts'
 import { messageOf } from '../exchange/sse.ts'
@@ -31,8 +32,7 @@ export interface InnerExchangeOptions {
 }
 
 /** See the file comment. */
-export class InnerExchange implements Exchange {
-  readonly request: RequestHead
+export class InnerExchange extends LocalExchange {
   readonly #options: InnerExchangeOptions
   readonly #splitter: SseSplitter
   #isOpen = true
@@ -41,17 +41,15 @@ export class InnerExchange implements Exchange {
   #isStream = false
   #parts: Uint8Array[] = []
   #bytes = 0
-  #abortListener: (() => void) | undefined
-  #drainListener: (() => void) | undefined
   #linger: NodeJS.Timeout | undefined
 
   constructor(options: InnerExchangeOptions) {
+    super(options.request)
     this.#options = options
-    this.request = options.request
     this.#splitter = new SseSplitter(options.maxBytes)
   }
 
-  get isOpen(): boolean {
+  override get isOpen(): boolean {
     return this.#isOpen
   }
 
@@ -61,35 +59,7 @@ export class InnerExchange implements Exchange {
     this.#cut()
   }
 
-  /** After a pause that `onMessage` asked for. */
-  resume(): void {
-    if (this.#isOpen) this.#drainListener?.()
-  }
-
-  readBody(listener: BodyListener): void {
-    const { body } = this.request
-    if (body !== null) listener.data(typeof body === 'string' ? Buffer.from(body) : body)
-    listener.end()
-  }
-
-  pauseBody(): void {}
-  resumeBody(): void {}
-
-  onAbort(listener: () => void): void {
-    this.#abortListener = listener
-  }
-
-  onDrain(listener: () => void): void {
-    this.#drainListener = listener
-  }
-
-  respond(status: number, headers: HeaderList, body?: Uint8Array | string): void {
-    this.begin(status, headers)
-    if (body !== undefined) this.write(typeof body === 'string' ? Buffer.from(body) : body)
-    this.end()
-  }
-
-  begin(status: number, headers: HeaderList): void {
+  override begin(status: number, headers: HeaderList): void {
     if (!this.#isOpen) return
     this.#status = status
     this.#isStream = isEventStream(headers)
@@ -100,7 +70,7 @@ export class InnerExchange implements Exchange {
     }
   }
 
-  write(chunk: Uint8Array): boolean {
+  override write(chunk: Uint8Array): boolean {
     if (!this.#isOpen) return true
     if (!this.#isStream) {
       this.#bytes += chunk.byteLength
@@ -117,7 +87,7 @@ export class InnerExchange implements Exchange {
     return isFlowing
   }
 
-  end(): void {
+  override end(): void {
     if (!this.#isOpen) return
     this.#close()
     if (this.#isStream || this.#isAnswered) {
@@ -127,14 +97,10 @@ export class InnerExchange implements Exchange {
     this.#answer(this.#whole())
   }
 
-  reset(): void {
+  override reset(): void {
     if (!this.#isOpen) return
     this.#close()
     this.#answer({ kind: 'none', why: "the upstream server's answer broke off" })
-  }
-
-  sendFile(): void {
-    throw new Error('no file answers a JSON-RPC request')
   }
 
   #event(event: Uint8Array): boolean {
@@ -174,7 +140,7 @@ export class InnerExchange implements Exchange {
     if (!this.#isOpen) return
     this.#close()
     this.#parts = []
-    this.#abortListener?.()
+    this.tellAborted()
   }
 
   #close(): void {

@@ -5,6 +5,7 @@ import type { BodyListener, Exchange, RequestHead } from './exchange.ts'
 /** See the file comment. */
 export class DelayedExchange implements Exchange {
   readonly request: RequestHead
+  readonly noteRefusal: Exchange['noteRefusal']
   readonly #inner: Exchange
   readonly #ready: () => Promise<void>
   #answer: Promise<void> | undefined
@@ -13,6 +14,7 @@ export class DelayedExchange implements Exchange {
   /** `ready` never rejects, and is called once, when there is something to send. */
   constructor(inner: Exchange, ready: () => Promise<void>) {
     this.request = inner.request
+    this.noteRefusal = inner.noteRefusal
     this.#inner = inner
     this.#ready = ready
   }

@@ -43,8 +43,7 @@ export class WatchedAnswer implements AnswerListener {
   }
 
   data(chunk: Uint8Array): void {
-    if (this.#kind !== 'seen' && (this.#kind === 'stream' || !this.#watcher.isIdle))
-      this.#look(chunk)
+    if (this.#kind !== 'seen' && !this.#watcher.isIdle) this.#look(chunk)
     this.#listener.data(chunk)
   }
 

@@ -239,7 +239,13 @@ function readHopError(bytes: Buffer): AdapterError {
   }
   if (typeof value === 'object' && value !== null && 'code' in value && 'message' in value) {
     const { code, message } = value
-    if (isErrorCode(code) && typeof message === 'string') return new AdapterError(code, message)
+    const retryAfter = 'retryAfterSeconds' in value ? value.retryAfterSeconds : undefined
+    if (isErrorCode(code) && typeof message === 'string')
+      return new AdapterError(
+        code,
+        message,
+        typeof retryAfter === 'number' ? { retryAfterSeconds: retryAfter } : {},
+      )
   }
   return holderFailed('the replica that holds this session failed')
 }

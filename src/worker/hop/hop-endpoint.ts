@@ -175,10 +175,10 @@ function readRequest({ request }: Exchange): ReadHopRequest | undefined {
 }
 
 function answerError(exchange: Exchange, error: AdapterError): void {
-  const { code, message } = error
+  const { code, message, retryAfterSeconds } = error
   exchange.respond(
     error.status,
     ['content-type', 'application/json', OUTCOME_HEADER, 'error' satisfies HopOutcome],
-    JSON.stringify({ code, message }),
+    JSON.stringify({ code, message, retryAfterSeconds }),
   )
 }

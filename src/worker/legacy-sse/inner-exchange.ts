@@ -1,8 +1,10 @@
 /** A request of Streamable HTTP that is made here for a legacy client: takes its answer apart into messages, whatever form it comes in. */
+import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { eventDataBytes } from '../../shared/sse-event.ts'
 import { SseSplitter } from '../../shared/sse-splitter.ts'
-import type { BodyListener, Exchange, RequestHead } from '../exchange/exchange.ts'
+import type { RequestHead } from '../exchange/exchange.ts'
+import { LocalExchange } from '../exchange/local-exchange.ts'
 import { isEventStream } from '../exchange/media-type.ts'
 import { eventId, hasEventId } from '../exchange/sse.ts'
 
@@ -30,8 +32,7 @@ export interface InnerListener {
 }
 
 /** See the file comment. */
-export class InnerExchange implements Exchange {
-  readonly request: RequestHead
+export class InnerExchange extends LocalExchange {
   readonly #listener: InnerListener
   readonly #maxBytes: number
   readonly #splitter: SseSplitter
@@ -42,18 +43,21 @@ export class InnerExchange implements Exchange {
   #isStream = false
   #parts: Uint8Array[] = []
   #bytes = 0
-  #abortListener: (() => void) | undefined
-  #drainListener: (() => void) | undefined
 
-  /** `maxBytes` bounds one event, and an answer that is no stream. */
-  constructor(request: RequestHead, maxBytes: number, listener: InnerListener) {
-    this.request = request
+  /** `maxBytes` bounds one event, and an answer that is no stream. `noteRefusal`: for those who count. */
+  constructor(
+    request: RequestHead,
+    maxBytes: number,
+    listener: InnerListener,
+    noteRefusal?: (error: AdapterError) => void,
+  ) {
+    super(request, noteRefusal)
     this.#maxBytes = maxBytes
     this.#listener = listener
     this.#splitter = new SseSplitter(maxBytes)
   }
 
-  get isOpen(): boolean {
+  override get isOpen(): boolean {
     return this.#isOpen
   }
 
@@ -67,38 +71,10 @@ export class InnerExchange implements Exchange {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#parts = []
-    this.#abortListener?.()
+    this.tellAborted()
   }
 
-  /** After a pause. */
-  resume(): void {
-    if (this.#isOpen) this.#drainListener?.()
-  }
-
-  readBody(listener: BodyListener): void {
-    const { body } = this.request
-    if (body !== null) listener.data(typeof body === 'string' ? Buffer.from(body) : body)
-    listener.end()
-  }
-
-  pauseBody(): void {}
-  resumeBody(): void {}
-
-  onAbort(listener: () => void): void {
-    this.#abortListener = listener
-  }
-
-  onDrain(listener: () => void): void {
-    this.#drainListener = listener
-  }
-
-  respond(status: number, headers: HeaderList, body?: Uint8Array | string): void {
-    this.begin(status, headers)
-    if (body !== undefined) this.write(typeof body === 'string' ? Buffer.from(body) : body)
-    this.end()
-  }
-
-  begin(status: number, headers: HeaderList): void {
+  override begin(status: number, headers: HeaderList): void {
     if (!this.#isOpen) return
     this.#status = status
     this.#headers = headers
@@ -106,7 +82,7 @@ export class InnerExchange implements Exchange {
     this.#listener.head(status, headers)
   }
 
-  write(chunk: Uint8Array): boolean {
+  override write(chunk: Uint8Array): boolean {
     if (!this.#isOpen) return true
     if (!this.#isStream) {
       this.#bytes += chunk.byteLength
@@ -126,7 +102,7 @@ export class InnerExchange implements Exchange {
     return isFlowing
   }
 
-  end(): void {
+  override end(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
     if (this.#isStream) {
@@ -138,14 +114,10 @@ export class InnerExchange implements Exchange {
     this.#listener.over({ kind: 'whole', status: this.#status, headers: this.#headers, body })
   }
 
-  reset(): void {
+  override reset(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#listener.over({ kind: 'broken', why: "the upstream server's answer broke off" })
-  }
-
-  sendFile(): void {
-    throw new Error('no file answers a JSON-RPC request')
   }
 
   #take(event: Uint8Array): boolean {

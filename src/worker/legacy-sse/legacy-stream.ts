@@ -197,7 +197,9 @@ export class LegacyStream {
       sessionId: this.#sessionId,
       protocolVersion: this.#protocolVersion,
     })
-    return new InnerExchange(request, maxEventBytes, listener)
+    // What the adapter asks by itself, on a stream that broke off, is no request of the client's.
+    const noteRefusal = purpose.method === 'POST' ? client.noteRefusal : undefined
+    return new InnerExchange(request, maxEventBytes, listener, noteRefusal)
   }
 
   /** What goes wrong unexpectedly is the answer of that exchange, whoever's turn it is in. */

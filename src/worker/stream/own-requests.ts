@@ -59,6 +59,8 @@ export async function answerRequest(
       body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, result })),
       // Twice does no harm; an answer that is lost with an idle connection ends the session.
       isSafe: true,
+      // What waits for it has its place already.
+      isFollowUp: true,
     },
     { timeoutMs: ANSWER_TIMEOUT_MS, maxBytes: ANSWER_MAX_BYTES },
   )

@@ -9,6 +9,7 @@ import type { CallSpan } from './call-span.ts'
 /** See the file comment. Without a span (the call is not sampled) it only replaces the request. */
 export class TracedExchange implements Exchange {
   readonly request: RequestHead
+  readonly noteRefusal: Exchange['noteRefusal']
   readonly #inner: Exchange
   readonly #span: CallSpan | undefined
   readonly #outcome: AnswerOutcome | undefined
@@ -16,6 +17,7 @@ export class TracedExchange implements Exchange {
   constructor(inner: Exchange, request: RequestHead, span: CallSpan | undefined) {
     this.#inner = inner
     this.request = request
+    this.noteRefusal = inner.noteRefusal
     this.#span = span
     if (span === undefined) return
     this.#outcome = new AnswerOutcome()

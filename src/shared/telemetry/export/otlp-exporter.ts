@@ -3,6 +3,7 @@ import { ExportResultCode } from '@opentelemetry/core'
 import type { PushMetricExporter, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 
 import type { CollectorOptions } from '../telemetry-options.ts'
+import { grpcAddress, httpAddress } from './collector-address.ts'
 
 /** What the exporter gets beyond the time limit that it keeps itself, in milliseconds; then it is not waited for any more. */
 const MARGIN_MS = 1_000
@@ -34,7 +35,7 @@ export async function openOtlpExporter(options: CollectorOptions): Promise<OtlpE
 
 async function openHttp(options: CollectorOptions): Promise<PushMetricExporter> {
   const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-proto')
-  const { url, authorization } = withoutCredentials(options.endpoint)
+  const { url, authorization } = httpAddress(options.endpoint)
   return new OTLPMetricExporter({
     url,
     headers: { ...authorization, ...options.headers },
@@ -45,36 +46,14 @@ async function openHttp(options: CollectorOptions): Promise<PushMetricExporter> 
 async function openGrpc(options: CollectorOptions): Promise<PushMetricExporter> {
   const { credentials, Metadata } = await import('@grpc/grpc-js')
   const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-grpc')
-  const isBare = !options.endpoint.includes('://')
-  const { url, authorization } = withoutCredentials(
-    isBare ? `http://${options.endpoint}` : options.endpoint,
-  )
+  const { url, isTls, authorization } = grpcAddress(options.endpoint, options.insecure)
   const metadata = new Metadata()
   for (const [name, value] of Object.entries({ ...authorization, ...options.headers }))
     metadata.set(name, value)
-  // Whoever wrote https:// does not want their headers to be read on the way.
-  const isPlain = options.insecure && !url.startsWith('https://')
   return new OTLPMetricExporter({
-    url: new URL(url).origin,
+    url,
     metadata,
-    credentials: isPlain ? credentials.createInsecure() : credentials.createSsl(),
+    credentials: isTls ? credentials.createSsl() : credentials.createInsecure(),
     timeoutMillis: options.timeoutMs,
   })
-}
-
-/** A URL's credentials as the header that HTTP has for them. */
-function withoutCredentials(endpoint: string): {
-  readonly url: string
-  readonly authorization: Readonly<Record<string, string>>
-} {
-  const url = new URL(endpoint)
-  const { username, password } = url
-  if (username === '' && password === '') return { url: endpoint, authorization: {} }
-  url.username = ''
-  url.password = ''
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
-  return {
-    url: url.href,
-    authorization: { authorization: `Basic ${Buffer.from(pair).toString('base64')}` },
-  }
 }

@@ -1,5 +1,5 @@
 /** OTLP over HTTP (protobuf) or gRPC: makes the exporters, and gives records the form that they take. */
-import { Metadata } from '@grpc/grpc-js'
+import { credentials, Metadata } from '@grpc/grpc-js'
 import { OTLPLogExporter as GrpcLogExporter } from '@opentelemetry/exporter-logs-otlp-grpc'
 import { OTLPLogExporter as HttpLogExporter } from '@opentelemetry/exporter-logs-otlp-proto'
 import { OTLPTraceExporter as GrpcTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
@@ -7,6 +7,7 @@ import { OTLPTraceExporter as HttpTraceExporter } from '@opentelemetry/exporter-
 import { resourceFromAttributes } from '@opentelemetry/resources'
 
 import type { ExportThreadOptions, LogEntry, SignalOptions, SpanEntry } from '../records.ts'
+import { grpcAddress, httpAddress } from './collector-address.ts'
 
 type LogRecords = Parameters<HttpLogExporter['export']>[0]
 type Spans = Parameters<HttpTraceExporter['export']>[0]
@@ -69,19 +70,25 @@ function senderOf<T, R>(
   }
 }
 
-function httpOptions({ headers }: ExportThreadOptions, signal: SignalOptions) {
-  return { url: signal.endpoint, headers: { ...headers }, timeoutMillis: signal.timeoutMs }
+function httpOptions({ headers }: ExportThreadOptions, { endpoint, timeoutMs }: SignalOptions) {
+  const { url, authorization } = httpAddress(endpoint)
+  return { url, headers: { ...authorization, ...headers }, timeoutMillis: timeoutMs }
 }
 
-function grpcOptions({ headers, insecure }: ExportThreadOptions, signal: SignalOptions) {
+function grpcOptions(
+  { headers, insecure }: ExportThreadOptions,
+  { endpoint, timeoutMs }: SignalOptions,
+) {
+  const { url, isTls, authorization } = grpcAddress(endpoint, insecure)
   const metadata = new Metadata()
-  // Names of metadata are lower case on the wire.
-  for (const [name, value] of Object.entries(headers)) metadata.set(name.toLowerCase(), value)
-  const { endpoint, timeoutMs } = signal
-  const hasScheme = /^https?:\/\//i.test(endpoint)
-  // The exporter reads from the scheme whether to use TLS.
-  const url = hasScheme ? endpoint : `${insecure ? 'http' : 'https'}://${endpoint}`
-  return { url, metadata, timeoutMillis: timeoutMs }
+  for (const [name, value] of Object.entries({ ...authorization, ...headers }))
+    metadata.set(name, value)
+  return {
+    url,
+    metadata,
+    credentials: isTls ? credentials.createSsl() : credentials.createInsecure(),
+    timeoutMillis: timeoutMs,
+  }
 }
 
 function commonOf({ resource, version }: ExportThreadOptions) {
