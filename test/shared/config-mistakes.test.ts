@@ -188,7 +188,11 @@ t.test('values of the wrong kind are refused with the kind that is right', async
     ],
     ['telemetry: {headers: {a: 5}}', 'telemetry.headers.a', /must be text/],
     ['telemetry: {enabled: true, endpoint: "a b"}', 'telemetry.endpoint', /host:port/],
-    ['telemetry: {enabled: true, transport: http, endpoint: "otel:4318"}', 'telemetry.endpoint', /http:\/\//],
+    [
+      'telemetry: {enabled: true, transport: http, endpoint: "otel:4318"}',
+      'telemetry.endpoint',
+      /http:\/\//,
+    ],
     ['telemetry: {prometheus: {host: 0.0.0.0}}', 'telemetry.prometheus.host', /port, which is not/],
     ['telemetry: {prometheus: {port: 8932}}', 'telemetry.prometheus.port', /core\.port/],
     [
