@@ -84,9 +84,9 @@ t.test(
     }
     const replica = await startReplica({
       config: {
-        core: { workers: 1, log_level: 'debug' },
+        core: { workers: 1, log_level: 'debug', max_start_wait_seconds: 0 },
         servers: Object.entries(servers).map(([id, one]) => {
-          // Pings would be counted by the proxy.
+          // Pings, and looks at the start, would be counted by the proxy.
           return { id, mount_path: `/mcp/${id}`, upstream: one, upstream_ping: { enabled: false } }
         }),
       },

@@ -59,7 +59,7 @@ export async function startFuzzUpstream(options: {
     if (isWrite && typeof output === 'string' && !options.isOurs(output)) strayPaths.push(output)
     const fuzz = params?.fuzz ?? params?.arguments?.['fuzz']
     if (typeof fuzz === 'number' && options.isHostile) {
-      const outputPath = typeof output === 'string' ? output : undefined
+      const outputPath = typeof output === 'string' && options.isOurs(output) ? output : undefined
       await answerHostile(response, fuzz, { id, canaryPath: options.canaryPath, outputPath })
     } else if (request.method === 'DELETE') {
       sessions.delete(String(sessionId))
@@ -148,7 +148,7 @@ async function resultOf(message: Message, isOurs: (path: string) => boolean): Pr
     return { content: [{ type: 'text', text: bytes.toString('latin1') }] }
   }
   if (params?.name === 'write_report' && typeof filename === 'string' && isOurs(filename)) {
-    await writeFile(filename, String(content)).catch(() => {})
+    if (isOurs(filename)) await writeFile(filename, String(content)).catch(() => {})
     return { content: [{ type: 'text', text: `Saved to ${filename}` }] }
   }
   return { content: [{ type: 'text', text: JSON.stringify(params?.arguments ?? {}) }] }
