@@ -196,6 +196,8 @@ function configFor(ports: {
     tool_defaults: { tool_call_timeout_seconds: timeoutSeconds },
     mount_path: `/mcp/${id}`,
     upstream: { url: `http://127.0.0.1:${port}/mcp`, stream_linger_seconds: 1 },
+    // The hostile one fails all the time, which is another matter.
+    upstream_ping: { enabled: false },
     adapters,
   })
   return {

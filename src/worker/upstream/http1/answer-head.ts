@@ -34,6 +34,7 @@ export class AnswerHead {
   #count = 0
   #contentLength = -1
   #isChunked = false
+  #hasType = false
   #closes = false
 
   constructor(names: HeaderNames) {
@@ -47,6 +48,7 @@ export class AnswerHead {
     this.#count = 0
     this.#contentLength = -1
     this.#isChunked = false
+    this.#hasType = false
     this.#closes = false
   }
 
@@ -88,7 +90,13 @@ export class AnswerHead {
     const { name, valueStart, valueEnd } = this.#parse(bytes, start, end)
     if (name.framing !== undefined)
       this.#frame(name.framing, bytes.toString('latin1', valueStart, valueEnd))
-    if (name.isKept) this.headers.push(name.text, bytes.toString('utf8', valueStart, valueEnd))
+    if (!name.isKept) return
+    if (name.text === 'content-type') {
+      // Two readers could take two of them for different things.
+      if (this.#hasType) throw invalidAnswer('the content type is given twice')
+      this.#hasType = true
+    }
+    this.headers.push(name.text, bytes.toString('utf8', valueStart, valueEnd))
   }
 
   /** Takes a header line after the last chunk: checked, counted with the others, dropped. */
