@@ -40,6 +40,22 @@ t.test('nothing is started where nothing is to be exported', async (t) => {
     t.equal(TelemetryExport.of(configured(telemetry), IDENTITY), undefined)
 })
 
+t.test('from a stop signal on, what is still said is exported at once', async (t) => {
+  const collector = await startOtlpCollector()
+  t.teardown(() => collector.stop())
+  const telemetry = started({
+    emit_logs: true,
+    logs_endpoint: `${collector.url}/v1/logs`,
+    log_batch_schedule_delay_millis: 600_000,
+  })
+  t.teardown(() => telemetry.stop())
+  telemetry.stopRequested()
+  telemetry.outbox.log(entry('later than the signal'))
+  await eventually('it is exported', () =>
+    collector.logs.some(({ body }) => body === 'later than the signal'),
+  )
+})
+
 t.test('every record is exported, or counted among those that were dropped', async (t) => {
   const collector = await startOtlpCollector()
   t.teardown(() => collector.stop())

@@ -28,6 +28,7 @@ export class BatchQueue<T> {
   /** How many are in the batch that is under way. */
   #sending = 0
   #isFailing = false
+  #isHurried = false
   readonly #counts = { exported: 0, queueFull: 0, exportFailed: 0, shutdown: 0 }
 
   constructor(options: BatchQueueOptions<T>) {
@@ -51,8 +52,9 @@ export class BatchQueue<T> {
     this.#next()
   }
 
-  /** Sends what waits now, before its time. */
+  /** Sends what waits now, before its time, and what comes from here on: it may come on another port than the word to hasten, and so after it. */
   hasten(): void {
+    this.#isHurried = true
     if (this.#waiting.length > 0) this.#underWay ??= this.#send()
   }
 
@@ -81,7 +83,7 @@ export class BatchQueue<T> {
       () => {
         this.#underWay ??= this.#send()
       },
-      Math.min(this.#options.delayMs, MAX_TIMER_MS),
+      this.#isHurried ? 0 : Math.min(this.#options.delayMs, MAX_TIMER_MS),
     )
   }
 

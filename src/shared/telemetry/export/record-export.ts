@@ -55,7 +55,7 @@ export class RecordExport {
     })
   }
 
-  /** Sends what waits now, before its time. */
+  /** Sends what waits, and what is handed over from here on, before its time. */
   hasten(): void {
     this.#logs?.queue.hasten()
     this.#spans?.queue.hasten()
