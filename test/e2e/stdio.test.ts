@@ -332,18 +332,18 @@ t.test('a message beyond its limit, and memory beyond its own, end the process',
       servers: [
         stdioSection('small', {
           workspace,
-          more: { max_message_bytes: '8Ki', max_memory: '300Mi' },
+          more: { max_message_bytes: '64Ki', max_memory: '300Mi' },
         }),
       ],
     },
   })
   t.teardown(() => other.stop())
   const session = await WireSession.open(`${other.url}/mcp/small`)
-  const fits = await session.call('long', { bytes: 7_000 })
-  t.equal(textIn(fits).length, 7_000)
-  const tooLong = await session.call('long', { bytes: 20_000 })
+  const fits = await session.call('long', { bytes: 60_000 })
+  t.equal(textIn(fits).length, 60_000)
+  const tooLong = await session.call('long', { bytes: 200_000 })
   t.match(answerIn(tooLong).error, {
-    message: /max_message_bytes \(8192\)/,
+    message: /max_message_bytes \(65536\)/,
     data: { code: 'ADAPTER_UPSTREAM_INVALID' },
   })
   let told: string | undefined
