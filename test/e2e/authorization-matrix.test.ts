@@ -38,6 +38,7 @@ const AUTH = {
   signing_secret: SIGNING_SECRET,
 }
 const CORE = { allow_artifacts_download: true, auth: AUTH }
+const TELEMETRY = { prometheus: { enabled: true } }
 
 /** Where a matrix is played. */
 interface Stage {
@@ -58,7 +59,9 @@ t.teardown(async () => {
 
 t.test('on one replica', async (t) => {
   const recorder = await startRecordingProxy(t, upstream.url)
-  const replica = await startReplica({ config: { core: CORE, servers: servers(recorder.url) } })
+  const replica = await startReplica({
+    config: { core: CORE, telemetry: TELEMETRY, servers: servers(recorder.url) },
+  })
   t.teardown(() => replica.stop())
   await play(t, {
     home: replica.url,
@@ -80,6 +83,7 @@ t.test('on a replica that did not open the sessions', async (t) => {
   const cluster = await startCluster(t, {
     replicas: 2,
     core: CORE,
+    sections: { telemetry: TELEMETRY },
     servers: () => servers(recorder.url),
   })
   const [home, asked] = cluster.replicas
@@ -122,9 +126,11 @@ async function play(t: Test, stage: Stage): Promise<void> {
       answer.status < 300 || isPassed,
       `${route.name}, ${column}: ${answer.status} ${answer.body}`,
     )
+    whose.mine.leave()
   }
   for (const owned of [mine, hers]) await checkIntact(t, stage, owned)
   t.equal((await send(stage.asked, usingUp(mine, unused))).status, 200, 'its nonce was not used up')
+  for (const { leave } of [mine, hers]) leave()
 }
 
 async function checkRefusal(
@@ -174,7 +180,11 @@ async function checkIntact(t: Test, stage: Stage, owned: Owned): Promise<void> {
 function shapeOf(route: MatrixRoute, body: string): unknown {
   const parsed: unknown = JSON.parse(body)
   const isMcp = route.rule === 'token' || route.rule === 'session'
-  if (!isMcp) return (parsed as { error: unknown }).error // `{error, detail}`
+  // What the listener refuses of legacy clients has the plain form, what a worker does is JSON-RPC.
+  const isPlain =
+    route.path !== undefined || (route.below !== undefined && !body.includes('jsonrpc'))
+  if ((!isMcp && route.rule !== 'legacy stream') || isPlain)
+    return (parsed as { error: unknown }).error // `{error, detail}`
   // A JSON-RPC error.
   return (parsed as { jsonrpc: '2.0'; error: { data: { code: unknown } } }).error.data.code
 }

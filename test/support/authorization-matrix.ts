@@ -65,6 +65,18 @@ export const RULES = {
     NO_ARTIFACT,
     NO_ARTIFACT,
   ),
+  /** A token, and the stream of its principal on that very server, as a session. */
+  'legacy stream': row(
+    NO_TOKEN,
+    NO_TOKEN,
+    ALLOWED,
+    NO_SESSION,
+    NO_TOKEN,
+    NO_TOKEN,
+    NO_TOKEN,
+    NO_SESSION,
+    NO_SESSION,
+  ),
   /** A download's signature stands alone, and may be used again. */
   'signed download': row(
     NO_TOKEN,
@@ -103,8 +115,10 @@ export interface MatrixRoute {
   readonly method: string
   /** Which body goes with it. */
   readonly body: 'initialize' | 'list' | 'call' | 'stateless' | 'bytes' | 'form' | 'none'
-  /** Where it is, if it is public. */
+  /** Where it is, if it belongs to no server. */
   readonly path?: string
+  /** What follows the mount path of its server, if anything does. */
+  readonly below?: '/sse' | '/messages'
 }
 
 /** Every route. */
@@ -115,6 +129,15 @@ export const ROUTES: readonly MatrixRoute[] = [
   { name: 'a tool call in a session', rule: 'session', method: 'POST', body: 'call' },
   { name: 'the stream of a session', rule: 'session', method: 'GET', body: 'none' },
   { name: 'the end of a session', rule: 'session', method: 'DELETE', body: 'none' },
+  { name: 'a legacy stream', rule: 'token', method: 'GET', body: 'none', below: '/sse' },
+  {
+    name: 'a message of a legacy client',
+    rule: 'legacy stream',
+    method: 'POST',
+    body: 'initialize',
+    below: '/messages',
+  },
+  { name: 'metrics', rule: 'token', method: 'GET', body: 'none', path: '/metrics' },
   { name: 'a download', rule: 'session of an artifact', method: 'GET', body: 'none' },
   { name: 'the head of a download', rule: 'session of an artifact', method: 'HEAD', body: 'none' },
   { name: 'a signed download', rule: 'signed download', method: 'GET', body: 'none' },

@@ -12,9 +12,12 @@ export const ALICE = 'token-of-alice-for-the-matrix'
 export const BOB = 'token-of-bob-for-the-matrix'
 export const SIGNING_SECRET = 'signing secret of the matrix'
 
-/** A session with an artifact. */
+/** A session with an artifact, and a stream of a legacy client. */
 export interface Owned {
   readonly token: string
+  readonly legacyId: string
+  /** Ends the legacy client's stream. */
+  readonly leave: () => void
   readonly sessionId: SessionId
   readonly artifactId: string
   readonly filename: string
@@ -57,7 +60,22 @@ export async function openOwned(url: string, token: string): Promise<Owned> {
   const text = await made.text()
   const [, artifactId, filename] = /\/artifacts\/files\/[^/]+\/([^/]+)\/([^/?]+)\?/.exec(text) ?? []
   if (artifactId === undefined || filename === undefined) throw new Error(`no artifact: ${text}`)
-  return { token, sessionId, artifactId, filename }
+  return { token, sessionId, artifactId, filename, ...(await openLegacy(mcp, token)) }
+}
+
+/** A legacy client's stream, which stays open. */
+async function openLegacy(mcp: string, token: string): Promise<Pick<Owned, 'legacyId' | 'leave'>> {
+  const abort = new AbortController()
+  const headers = { accept: 'text/event-stream', authorization: `Bearer ${token}` }
+  const { body, status } = await fetch(`${mcp}/sse`, { headers, signal: abort.signal })
+  const reader = body?.pipeThrough(new TextDecoderStream()).getReader()
+  for (let text = ''; ;) {
+    const piece = await reader?.read()
+    if (piece?.value === undefined) throw new Error(`no legacy stream: ${status} ${text}`)
+    text += piece.value
+    const legacyId = /sessionId=(\S+)/.exec(text)?.[1]
+    if (legacyId !== undefined) return { legacyId, leave: () => abort.abort() }
+  }
 }
 
 /** The request of one case. `mine` is alice's, `hers` a session of bob's. `nonce` is that of uploads: a used one where the column asks for it. */
@@ -80,7 +98,16 @@ export function requestOf(
         ...tokenFor(column),
       }
       const query = isSigned(column) ? `?${uploadQuery(mine, column, nonce)}` : ''
-      return { path: `/mcp/${server}${query}`, init: { ...initOf(route), headers } }
+      const path = route.path ?? `/mcp/${server}${route.below ?? ''}`
+      return { path: `${path}${query}`, init: { ...initOf(route), headers } }
+    }
+    case 'legacy stream': {
+      const signed = isSigned(column) ? `&${uploadQuery(mine, column, nonce)}` : ''
+      const path = `/mcp/${server}/messages?sessionId=${whose.legacyId}${signed}`
+      return {
+        path,
+        init: { ...initOf(route), headers: { ...headersFor(route), ...tokenFor(column) } },
+      }
     }
     case 'session of an artifact': {
       const headers = { 'mcp-session-id': whose.sessionId, ...tokenFor(column) }
@@ -110,7 +137,12 @@ export function requestOf(
 export function unknownOf(request: MatrixRequest, names: readonly Owned[]): MatrixRequest {
   const nobody = 'A'.repeat(names[0]?.sessionId.length ?? 0)
   const replace = (text: string): string =>
-    names.reduce((now, { sessionId }) => now.replaceAll(sessionId, nobody), text)
+    names.reduce((now, { sessionId, legacyId }) => {
+      // The place stays: what differs is the secret part.
+      const place = legacyId.slice(0, legacyId.lastIndexOf('.') + 1)
+      const unknown = `${place}${'A'.repeat(legacyId.length - place.length)}`
+      return now.replaceAll(sessionId, nobody).replaceAll(legacyId, unknown)
+    }, text)
   const headers = Object.entries(asRecord(request.init.headers)).map(
     ([name, value]) => [name, replace(value)] as const,
   )
