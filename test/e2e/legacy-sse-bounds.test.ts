@@ -190,6 +190,7 @@ t.test(
     await wire.initialize()
     const idle = await WireSession.open(mount)
     const isGone = async (): Promise<boolean> => {
+      // To look is to use it: each look has to come after its time.
       await new Promise((resolve) => setTimeout(resolve, 1_200))
       return (await idle.request('tools/list')).status === 404
     }

@@ -347,11 +347,15 @@ t.test('a message beyond its limit, and memory beyond its own, end the process',
     data: { code: 'ADAPTER_UPSTREAM_INVALID' },
   })
   let told: string | undefined
+  let last = ''
   // One that comes while the old process ends may still be told of that.
   await eventually('another process serves', async () => {
     const answer = await session.call('process')
+    last = answer.body
     told = answerIn(answer).error === undefined ? textIn(answer) : undefined
     return told !== undefined
+  }).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${last}\n${other.logs()}`)
   })
   const { pid } = JSON.parse(told ?? '') as ProcessReport
   // Whether it still answers depends on when it is looked at.

@@ -1,6 +1,7 @@
 /** One client exchange on the listening side: takes the body in at the worker's pace and writes the answer at the client's. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList, RouteKind } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import type { PendingRequest, ResponseFrame, WorkerHandle } from '../dispatch/worker-handle.ts'
 import { BodyIntake } from './body-intake.ts'
 import type { BytesUnderWay } from './body-intake.ts'
@@ -356,9 +357,4 @@ function startsWithComment(headers: HeaderList): boolean {
     type?.startsWith('text/event-stream') === true &&
     headerValue(headers, 'content-encoding') === undefined
   )
-}
-
-function headerValue(headers: HeaderList, name: string): string | undefined {
-  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1]
-  return undefined
 }

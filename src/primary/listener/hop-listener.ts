@@ -10,7 +10,7 @@ import type { Log } from '../../shared/log.ts'
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
 import { ListenerExchange } from './exchange.ts'
 import { MessageIntake } from './message-intake.ts'
-import { EXCLUSIVE_PORT } from './native.ts'
+import { listenOn } from './listen.ts'
 import type {
   HttpRequest,
   HttpResponse,
@@ -58,21 +58,12 @@ export class HopListener {
   }
 
   /** Listens; answers the port (useful with port 0). */
-  listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#app.listen(host, port, EXCLUSIVE_PORT, (socket) => {
-        if (socket === false) {
-          reject(
-            new Error(
-              `can't listen for other replicas on ${host}:${port} (core.replica_hop): the address is in use, not on this machine, or the port needs privileges`,
-            ),
-          )
-          return
-        }
-        this.#socket = socket
-        resolve(this.#parts.native.uws.us_socket_local_port(socket))
-      })
-    })
+  async listen(host: string, port: number): Promise<number> {
+    const address = { host, port }
+    const what = 'for other replicas (core.replica_hop) '
+    const listening = await listenOn(this.#parts.native, this.#app, address, what)
+    this.#socket = listening.socket
+    return listening.port
   }
 
   /** How many requests have no complete answer yet. */

@@ -21,7 +21,7 @@ import { HeldRequest } from './held-request.ts'
 import type { EarlyBody } from './held-request.ts'
 import { MessageIntake, tooManyMessages } from './message-intake.ts'
 import type { MessageReceiver } from './message-intake.ts'
-import { EXCLUSIVE_PORT } from './native.ts'
+import { listenOn } from './listen.ts'
 import type {
   HttpRequest,
   HttpResponse,
@@ -126,21 +126,10 @@ export class Listener {
   }
 
   /** Listens; answers the port (useful with port 0). */
-  listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#app.listen(host, port, EXCLUSIVE_PORT, (socket) => {
-        if (socket === false) {
-          reject(
-            new Error(
-              `can't listen on ${host}:${port}: the address is in use, not on this machine, or the port needs privileges`,
-            ),
-          )
-          return
-        }
-        this.#socket = socket
-        resolve(this.#native.uws.us_socket_local_port(socket))
-      })
-    })
+  async listen(host: string, port: number): Promise<number> {
+    const listening = await listenOn(this.#native, this.#app, { host, port })
+    this.#socket = listening.socket
+    return listening.port
   }
 
   /** How many requests have no complete answer yet. */

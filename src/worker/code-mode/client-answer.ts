@@ -1,7 +1,7 @@
 /** The answer to a client's request: one JSON response at the end, or an event stream from the moment that there is something to say before it. */
+import { headerValue } from '../../shared/frames/header-list.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { Exchange } from '../exchange/exchange.ts'
-import { headerValue } from '../exchange/exchange.ts'
 import { messageEvent } from '../exchange/sse.ts'
 
 /** Proxies cut what is silent for longer, in milliseconds. */

@@ -3,12 +3,12 @@
  * comes, and hands on what comes before it.
  */
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { LocalExchange } from '../exchange/local-exchange.ts'
 import { isEventStream } from '../exchange/media-type.ts'
 import type { RequestHead } from '../exchange/exchange.ts'
-import { headerValue } from '../exchange/exchange.ts'
 import { isObject, parseJson } from '../exchange/json-rpc.ts'
 import { messageOf } from '../exchange/sse.ts'
 

@@ -1,7 +1,7 @@
 /** How the body of a message may be encoded: not at all. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
-import { headerValue } from './exchange.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 
 /** Throws ADAPTER_UNSUPPORTED_MEDIA_TYPE for a body that is compressed. */
 export function refuseEncoding(headers: HeaderList): void {

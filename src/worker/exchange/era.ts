@@ -4,8 +4,8 @@
  */
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
-import { headerValue } from './exchange.ts'
 import { isObject } from './json-rpc.ts'
 import type { Envelope, Message } from './json-rpc.ts'
 

@@ -2,12 +2,12 @@
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { ANONYMOUS } from '../../shared/principals.ts'
 import { SseSplitter } from '../../shared/sse-splitter.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { shapeInitialize } from '../catalogue/shape.ts'
 import type { Handshake } from '../session/handshake.ts'
-import { headerOf } from '../session/handshake.ts'
 import { isRooted, withRoots } from '../session/rooted.ts'
 import { upstreamHeaders, withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
@@ -204,7 +204,7 @@ export class InitializePost implements AnswerListener {
         ...(principal === ANONYMOUS ? {} : { principal }),
         protocolVersion:
           typeof result['protocolVersion'] === 'string' ? result['protocolVersion'] : 'unknown',
-        upstreamSessionId: headerOf(headers, 'mcp-session-id') ?? null,
+        upstreamSessionId: headerValue(headers, 'mcp-session-id') ?? null,
         initializeParams: request.params ?? {},
         upstreamHas: shaped.upstreamHas,
       }
@@ -241,7 +241,7 @@ export class InitializePost implements AnswerListener {
   /** An upstream that gave an id may keep a session for it, which nobody will ever use. */
   #endStray(): void {
     const { exchange, request, server, handshake } = this.#options
-    const upstreamSessionId = headerOf(this.#head?.headers ?? [], 'mcp-session-id')
+    const upstreamSessionId = headerValue(this.#head?.headers ?? [], 'mcp-session-id')
     if (upstreamSessionId === undefined) return
     const asked = request.params?.['protocolVersion']
     const protocolVersion = typeof asked === 'string' ? asked : 'unknown'

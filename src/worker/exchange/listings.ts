@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto'
 
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import type { Session } from '../session/session.ts'
 import type {
@@ -102,7 +103,7 @@ export class Listings implements ListWatcher {
   watch(upstream: Upstream): Upstream {
     return {
       call: (request, listener) => {
-        const sessionId = headerOf(request.headers, 'mcp-session-id')
+        const sessionId = headerValue(request.headers, 'mcp-session-id')
         if (request.method === 'DELETE' && sessionId !== undefined)
           this.#cache.drop(OWN + sessionId)
         return upstream.call(request, new WatchedAnswer(listener, this, sessionId))
@@ -236,9 +237,4 @@ function isPlain(value: JsonObject, params: JsonObject): boolean {
   const { _meta: meta = {}, ...others } = params
   if (Object.keys(others).length > 0 || !isObject(meta)) return false
   return Object.keys(meta).every((name) => META_OF_THE_MESSAGE.has(name))
-}
-
-function headerOf(headers: HeaderList, name: string): string | undefined {
-  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1]
-  return undefined
 }

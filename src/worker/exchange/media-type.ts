@@ -1,6 +1,6 @@
 /** What an answer is, by its `Content-Type`. */
 import type { HeaderList } from '../../shared/frames/frames.ts'
-import { headerValue } from './exchange.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 
 /** Whether the media type is that of an event stream. */
 export function isEventStream(headers: HeaderList): boolean {

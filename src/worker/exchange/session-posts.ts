@@ -1,4 +1,5 @@
 /** POSTs in a session, except `initialize`: counted against the session's limit, changed where adapters ask for it, and forwarded. */
+import { headerValue } from '../../shared/frames/header-list.ts'
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { UrlSigner } from '../../shared/signing.ts'
@@ -18,7 +19,6 @@ import { toAdapterError } from './adapter-error.ts'
 import { callTimeoutMs } from './call-timeout.ts'
 import { DelayedExchange } from './delayed-exchange.ts'
 import type { Exchange } from './exchange.ts'
-import { headerValue } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
 import { ForwardedPost } from './forwarded-post.ts'
 import type { Envelope, Message } from './json-rpc.ts'

@@ -1,11 +1,12 @@
 /** `<upload_path>/<server_id>?mcp_upload_…`: files from clients into a session. `POST` takes a form, `PUT` one bare file, `GET` shows a form to a person. */
+import { headerValue } from '../../shared/frames/header-list.ts'
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
 import { DATA_HEADERS } from '../../shared/data-headers.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { UploadGrant, UrlSigner } from '../../shared/signing.ts'
 import type { SessionKey, UploadRecord } from '../../shared/state/records.ts'
 import type { SessionView } from '../../shared/state/store.ts'
-import { headerValue, type Exchange } from '../exchange/exchange.ts'
+import { type Exchange } from '../exchange/exchange.ts'
 import { BodyCancelledError } from './body-port.ts'
 import { asAdapterError } from './file-errors.ts'
 import { PAGE_HEADERS, renderUploaded, renderUploadError, renderUploadForm } from './upload-page.ts'

@@ -1,8 +1,8 @@
 /** What an upload request says about itself, before its body is read. Pure. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { extensionFor, OCTET_STREAM, sanitizeFilename } from '../../shared/files/names.ts'
-import { headerValue } from '../exchange/exchange.ts'
 import { MAX_FILES, type ReceiveOrder } from './receive-body.ts'
 
 /** How the body is to be read. */

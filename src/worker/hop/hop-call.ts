@@ -2,6 +2,7 @@
 import { AdapterError, ERRORS } from '../../shared/errors.ts'
 import type { ErrorCode } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { OUTCOME_HEADER, PROOF_HEADER } from '../../shared/hop-seal.ts'
 import type { Place } from '../../shared/place.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
@@ -95,7 +96,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
 
   head(status: number, headers: HeaderList): void {
     if (this.#phase !== 'waiting') return
-    if (this.#sent?.isProof(valueOf(headers, PROOF_HEADER)) !== true) {
+    if (this.#sent?.isProof(headerValue(headers, PROOF_HEADER) ?? '') !== true) {
       // Also what a replica says that takes this one for a stranger: it tells those nothing.
       this.#cut(
         holderFailed(
@@ -104,7 +105,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
       )
       return
     }
-    switch (valueOf(headers, OUTCOME_HEADER)) {
+    switch (headerValue(headers, OUTCOME_HEADER) ?? '') {
       case 'answer':
         this.#phase = 'relaying'
         this.#client.events?.answered('out', (performance.now() - this.#startedAtMs) / 1_000)
@@ -252,9 +253,4 @@ function readHopError(bytes: Buffer): AdapterError {
 
 function isErrorCode(code: unknown): code is ErrorCode {
   return typeof code === 'string' && Object.hasOwn(ERRORS, code)
-}
-
-function valueOf(headers: HeaderList, name: string): string {
-  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1] ?? ''
-  return ''
 }

@@ -12,6 +12,7 @@ import {
 import { encodeHopRequest } from '../../shared/hop-request.ts'
 import type { HopRequest } from '../../shared/hop-request.ts'
 import type { Place } from '../../shared/place.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { downstreamHeaders } from '../upstream/forwarded-headers.ts'
 import { Http1Client } from '../upstream/http1/http1-client.ts'
 import type { AnswerListener, UpstreamCall } from '../upstream/upstream.ts'
@@ -80,8 +81,7 @@ export class HopClient implements HopSender {
   ): UpstreamCall {
     const call = new HopCall(this, place, encodeHopRequest(request, body), listener, () => {
       if (request.kind !== 'upstream') return
-      const at = request.headers.indexOf(SESSION_HEADER)
-      const id = at === -1 ? undefined : request.headers[at + 1]
+      const id = headerValue(request.headers, SESSION_HEADER)
       if (id !== undefined) this.#orphans.note({ place, serverId: request.serverId, id })
     })
     call.start()

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ServerConfig } from '../../shared/config/config.ts'
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { mintSessionId, ownerOf } from '../../shared/ids.ts'
 import type { SessionId } from '../../shared/ids.ts'
 import type { Log } from '../../shared/log.ts'
@@ -220,7 +221,7 @@ export class Handshake {
     }
     const message = isEventStream(answer.headers) ? reply.message : parsed(answer.body)
     if (answer.status !== 200 || !isObject(message) || !isObject(message['result'])) return false
-    const upstreamSessionId = headerOf(answer.headers, 'mcp-session-id') ?? null
+    const upstreamSessionId = headerValue(answer.headers, 'mcp-session-id') ?? null
     const next: SessionRecord = { ...record, initializeParams, upstreamSessionId }
     let replaced = false
     try {
@@ -316,12 +317,6 @@ export function credentialsOf(received: HeaderList): string[] {
     if (!describesMessage) kept.push(name, received[i + 1] ?? '')
   }
   return kept
-}
-
-/** First value of a header by lower-case name. */
-export function headerOf(headers: HeaderList, name: string): string | undefined {
-  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1]
-  return undefined
 }
 
 /** An upstream that did not accept to be initialised again. */

@@ -1,7 +1,7 @@
 /** How a call went, read from what its client is answered. Looks at sampled calls only, at a bounded part of their answers, and changes nothing. */
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { SseSplitter } from '../../shared/sse-splitter.ts'
-import { headerValue } from '../exchange/exchange.ts'
 import { hasMethod, isObject } from '../exchange/json-rpc.ts'
 import { isEventStream, isJson } from '../exchange/media-type.ts'
 import { messageOf } from '../exchange/sse.ts'

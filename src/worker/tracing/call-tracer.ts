@@ -4,6 +4,7 @@
  */
 import type { ServerConfig, TelemetryConfig } from '../../shared/config/config.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
+import { headerValue } from '../../shared/frames/header-list.ts'
 import { shortId } from '../../shared/redaction.ts'
 import type { Redactor } from '../../shared/redaction.ts'
 import type { TelemetryOutbox } from '../../shared/telemetry/outbox.ts'
@@ -18,7 +19,6 @@ import {
 } from '../../shared/telemetry/trace-context.ts'
 import type { TraceParent } from '../../shared/telemetry/trace-context.ts'
 import type { Exchange } from '../exchange/exchange.ts'
-import { headerValue } from '../exchange/exchange.ts'
 import type { Message } from '../exchange/json-rpc.ts'
 import { CallSpan } from './call-span.ts'
 import { metaContext, withParent } from './meta-context.ts'

@@ -1,6 +1,7 @@
 /** One connection of the HTTP+SSE transport: the event stream that an upstream sends, and the POSTs that go to the resource it names there. */
 import { AdapterError } from '../../../shared/errors.ts'
 import type { HeaderList } from '../../../shared/frames/frames.ts'
+import { headerValue } from '../../../shared/frames/header-list.ts'
 import { eventData, eventDataBytes, eventName } from '../../../shared/sse-event.ts'
 import { SseSplitter } from '../../../shared/sse-splitter.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream.ts'
@@ -218,18 +219,13 @@ function streamRefusal(status: number, headers: HeaderList): AdapterError | unde
       `the upstream server answered the request for its event stream with status ${status}`,
     )
   }
-  const type = valueOf(headers, 'content-type')?.toLowerCase() ?? ''
-  const encoding = valueOf(headers, 'content-encoding')?.toLowerCase() ?? 'identity'
+  const type = headerValue(headers, 'content-type')?.toLowerCase() ?? ''
+  const encoding = headerValue(headers, 'content-encoding')?.toLowerCase() ?? 'identity'
   if (type.startsWith('text/event-stream') && encoding === 'identity') return undefined
   return new AdapterError(
     'ADAPTER_UPSTREAM_INVALID',
     'the upstream server answered the request for its event stream with something else; is its transport sse?',
   )
-}
-
-function valueOf(headers: HeaderList, name: string): string | undefined {
-  for (let i = 0; i + 1 < headers.length; i += 2) if (headers[i] === name) return headers[i + 1]
-  return undefined
 }
 
 function gone(): AdapterError {
