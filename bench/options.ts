@@ -7,7 +7,7 @@ import { TARGETS } from './targets.ts'
 /** What was asked for. */
 export interface Options {
   readonly isQuick: boolean
-  /** Row ids, or `growth`; undefined for all. */
+  /** Row ids, `growth` or `telemetry`; undefined for all. */
   readonly only: ReadonlySet<string> | undefined
   /** Whether the page and the JSON file are written. */
   readonly writes: boolean
@@ -55,7 +55,7 @@ export function readOptions(argv: readonly string[]): Options {
     },
   })
   const only = values.only?.split(',').map((row) => row.trim())
-  const known = new Set([...Object.keys(TARGETS), 'growth'])
+  const known = new Set([...Object.keys(TARGETS), 'growth', 'telemetry'])
   const strange = only?.find((row) => !known.has(row))
   if (strange !== undefined)
     throw new Error(`--only: ${strange} is none of ${[...known].join(', ')}`)

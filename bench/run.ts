@@ -13,6 +13,7 @@ import { jsonReport, markdownReport, textReport } from './report.ts'
 import type { Run } from './report.ts'
 import { addedLatency } from './scenarios/added-latency.ts'
 import { callsDuringUploads } from './scenarios/calls-during-uploads.ts'
+import { collectors } from './scenarios/collectors.ts'
 import { growth } from './scenarios/growth.ts'
 import { heldStreams } from './scenarios/held-streams.ts'
 import { idleSessions } from './scenarios/idle-sessions.ts'
@@ -38,6 +39,7 @@ const SCENARIOS: readonly Scenario[] = [
   heldStreams,
   largeFiles,
   callsDuringUploads,
+  collectors,
   growth,
 ]
 

@@ -66,7 +66,7 @@ export interface Findings {
 /** One scenario. It stops what it starts, whatever happens. */
 export interface Scenario {
   readonly name: string
-  /** The rows it measures; `growth` is the curves. */
-  readonly rows: readonly (RowId | 'growth')[]
+  /** The rows it measures; `growth` is the curves, `telemetry` what collectors cost. */
+  readonly rows: readonly (RowId | 'growth' | 'telemetry')[]
   run(bench: Bench): Promise<Findings>
 }

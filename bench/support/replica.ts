@@ -26,6 +26,7 @@ export interface ReplicaOptions {
   /** Further servers without adapters: id to upstream URL. */
   readonly servers?: Readonly<Record<string, string>>
   readonly state?: object
+  readonly telemetry?: object
   /** `sessions.max_in_flight_per_session`; null for no limit. */
   readonly inFlightLimit?: number | null
   readonly nodeArgs?: readonly string[]
@@ -119,6 +120,7 @@ function configOf(options: ReplicaOptions, directory: string): object {
         signed_upload_ttl_seconds: 600,
       },
     },
+    ...(options.telemetry && { telemetry: options.telemetry }),
     state_persistence: options.state ?? { type: 'disk' },
     storage: { root: join(directory, 'data'), max_size: '100Gi' },
     sessions: {
