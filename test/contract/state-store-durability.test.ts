@@ -111,6 +111,37 @@ for (const walEnabled of [true, false]) {
   })
 }
 
+t.test(
+  'when something was used is known after a stop, and a second later also after a crash',
+  async (t) => {
+    const root = directory(t)
+    const path = join(root, 'state.sqlite3')
+    const policy = policyWith({ uploadTtlMs: 10_000 })
+    let nowMs = 1_000_000
+    const clock = (): number => nowMs
+    const store = open(t, { path, policy }, { clock })
+    const session = await opened(store)
+    const uploadId = await uploaded(store, session, 5)
+    const use = (of: SqlStore) => of.resolveUploads(session, [uploadId])
+    nowMs += 8_000
+    t.match(await use(store), { ok: true })
+    nowMs += 8_000
+    let copies = 0
+    await eventually('the use is written', async () => {
+      const copy = join(root, `copy-${copies++}.sqlite3`)
+      for (const suffix of ['', '-wal']) copyFileSync(path + suffix, copy + suffix)
+      const again = open(t, { path: copy, policy }, { clock })
+      const outcome = await use(again)
+      await again.close()
+      return outcome.ok
+    })
+    t.match(await use(store), { ok: true })
+    await store.close()
+    nowMs += 8_000
+    t.match(await use(open(t, { path, policy }, { clock })), { ok: true })
+  },
+)
+
 t.test('a second process is told who has the file, and takes over after a kill', async (t) => {
   const path = join(directory(t), 'state.sqlite3')
   const holder = fileURLToPath(new URL('./store-holder.js', import.meta.url))

@@ -1,5 +1,5 @@
 /* oxlint-disable no-await-in-loop -- each case is a call of its own, and the order is what is tested */
-import { readFile, rm, symlink } from 'node:fs/promises'
+import { readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 
 import t from 'tap'
@@ -237,4 +237,54 @@ t.test('where digests are required the examples show them', async (t) => {
     example_curl_put: /&sha256=/,
     integrity_note: /required/,
   })
+})
+
+const BOTH = [
+  consumer('convert', 'file'),
+  { type: 'artifact_producer', tools: ['convert'], output_path_argument: 'output' },
+]
+
+t.test('a call that takes a file and makes one asks the store for both at once', async (t) => {
+  const { context, services, upload } = await openFixture(t, { adapters: BOTH })
+  const file = await upload(context.key, 'in.txt', 'hello')
+  const log: string[] = []
+  const { store } = services
+  const resolve = store.resolveUploads.bind(store)
+  const allocate = store.allocateArtifact.bind(store)
+  store.resolveUploads = async (...args) => {
+    log.push('resolve')
+    const answer = await resolve(...args)
+    log.push('answer')
+    return answer
+  }
+  store.allocateArtifact = async (...args) => {
+    log.push('allocate')
+    const answer = await allocate(...args)
+    log.push('answer')
+    return answer
+  }
+  const call = await prepared(context, 'convert', { file, output: 'out.txt' })
+  t.strictSame(log, ['resolve', 'allocate', 'answer', 'answer'])
+  t.equal(await readFile(pathOf(call, 'file'), 'utf8'), 'hello')
+  t.match(pathOf(call, 'output'), /\/artifacts\/[^/]+\/out\.txt$/)
+  await call.abandon()
+})
+
+t.test('an upload that is not usable leaves nothing allocated', async (t) => {
+  const { context, services, upload } = await openFixture(t, { adapters: BOTH })
+  const file = await upload(context.key, 'in.txt', 'hello')
+  const args = { file: `${file.slice(0, -4)}AAAA`, output: 'out.txt' }
+  t.match(await refusalOf(context, 'convert', args), 'There is no upload')
+  t.match(await services.store.inventory(), { pendingArtifacts: 0, uploads: 1 })
+  const directory = services.files.sessionDir(context.key)
+  t.strictSame(await readdir(directory), ['uploads'], 'nor a directory')
+})
+
+t.test('what is wrong with an upload is told before that there is no room', async (t) => {
+  const policy = { maxArtifactsPerSession: 0 }
+  const { context, upload } = await openFixture(t, { adapters: BOTH, policy })
+  const file = await upload(context.key, 'in.txt', 'hello')
+  const wrong = { file: `${file.slice(0, -4)}AAAA`, output: 'out.txt' }
+  t.match(await refusalOf(context, 'convert', wrong), 'There is no upload')
+  t.match(await refusalOf(context, 'convert', { file, output: 'out.txt' }), 'as many artifacts')
 })

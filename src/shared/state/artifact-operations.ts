@@ -5,7 +5,6 @@ import { findUsableSession, touchSession } from './session-rows.ts'
 import type { StoredSession } from './session-rows.ts'
 import type { StoreContext } from './store-context.ts'
 import type { ArtifactCommitted, ArtifactId } from './store.ts'
-import { touchItem } from './upload-operations.ts'
 
 /** What is known of a complete artifact file. */
 export interface FinalArtifact {
@@ -39,7 +38,7 @@ export function touchPending(ctx: StoreContext, key: SessionKey, ids: readonly A
   const nowMs = ctx.now()
   for (const id of ids) {
     const row = findArtifact(ctx, session, id)
-    if (row?.isPending === true) touchItem(ctx, row.rowId, nowMs)
+    if (row?.isPending === true) ctx.uses.noteItem(row.rowId, nowMs)
   }
 }
 
@@ -92,6 +91,7 @@ export function dropArtifact(ctx: StoreContext, key: SessionKey, id: ArtifactId)
 export function listArtifacts(ctx: StoreContext, key: SessionKey): readonly ArtifactRecord[] {
   const session = findUsableSession(ctx, key)
   if (session === undefined) return []
+  ctx.uses.write(ctx.db)
   return ctx.db
     .all<ArtifactColumns>(
       `SELECT ${COLUMNS} FROM items
@@ -99,7 +99,7 @@ export function listArtifacts(ctx: StoreContext, key: SessionKey): readonly Arti
       session.rowId,
       itemCutoff(ctx.policy, 'artifacts', ctx.now()) ?? 0,
     )
-    .map((columns) => toArtifact(columns).record)
+    .map((columns) => toArtifact(ctx, columns).record)
 }
 
 export function readArtifact(
@@ -112,7 +112,7 @@ export function readArtifact(
   if (session === undefined || row === undefined || row.isPending) return undefined
   const nowMs = ctx.now()
   if (row.lastAccessedAtMs < (itemCutoff(ctx.policy, 'artifacts', nowMs) ?? 0)) return undefined
-  touchItem(ctx, row.rowId, nowMs)
+  ctx.uses.noteItem(row.rowId, nowMs)
   touchSession(ctx, session, nowMs)
   return row.record
 }
@@ -151,7 +151,7 @@ interface StoredArtifact {
 type ArtifactColumns = readonly [
   rowId: number,
   pending: number,
-  lastAccessedAtMs: number,
+  writtenMs: number,
   artifactId: ArtifactId,
   filename: string,
   mimeType: string,
@@ -175,17 +175,17 @@ function findArtifact(
     session.rowId,
     id,
   )
-  return columns && toArtifact(columns)
+  return columns && toArtifact(ctx, columns)
 }
 
-function toArtifact(columns: ArtifactColumns): StoredArtifact {
-  const [rowId, pending, lastAccessedAtMs, artifactId, filename, mimeType] = columns
+function toArtifact(ctx: StoreContext, columns: ArtifactColumns): StoredArtifact {
+  const [rowId, pending, writtenMs, artifactId, filename, mimeType] = columns
   const [, , , , , , sizeBytes, sha256, toolName, expose, createdAtMs] = columns
   const exposeAsResource = expose === 1
   return {
     rowId,
     isPending: pending === 1,
-    lastAccessedAtMs,
+    lastAccessedAtMs: ctx.uses.itemUse(rowId, writtenMs),
     record: {
       artifactId,
       filename,
@@ -205,6 +205,7 @@ function hasArtifactSlot(ctx: StoreContext, session: StoredSession): boolean {
   if (max === null || session.artifactCount < max) return true
   const cutoff = itemCutoff(ctx.policy, 'artifacts', ctx.now())
   if (cutoff === undefined) return false
+  ctx.uses.write(ctx.db)
   const expired = ctx.db.get<readonly [number]>(
     `SELECT count(*) FROM items WHERE session = ? AND kind = 'artifacts' AND pending = 0 AND last_accessed_ms < ?`,
     session.rowId,

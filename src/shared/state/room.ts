@@ -31,6 +31,8 @@ export function makeRoom(ctx: StoreContext, session: StoredSession, bytes: numbe
     return fits(0) ? { ok: true, evicted: [] } : { ok: false, reason: 'global_quota' }
   }
   if (!fits(session.usedBytes)) return { ok: false, reason: 'global_quota' }
+  // Who goes is decided by it. Not below, where it could be undone.
+  ctx.uses.write(ctx.db)
   try {
     return ctx.db.savepoint(() => {
       const { evicted, freed } = evict(ctx, session, excess)

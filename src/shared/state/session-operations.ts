@@ -101,6 +101,7 @@ export function hasActiveSlot(ctx: StoreContext): boolean {
   if (max === null || activeSessions(ctx) < max) return true
   const cutoff = idleCutoff(ctx.policy, ctx.now())
   if (cutoff === undefined) return false
+  ctx.uses.write(ctx.db)
   const idle = findSessions(
     ctx,
     `WHERE state = 0 AND last_accessed_ms < ? ORDER BY last_accessed_ms LIMIT ${IDLE_BATCH}`,

@@ -74,9 +74,7 @@ export function readRecord(ctx: StoreContext, session: StoredSession): SessionRe
 
 /** Notes use of an active session; one that is idle or tombstoned stays so. */
 export function touchSession(ctx: StoreContext, session: StoredSession, nowMs: number): void {
-  // Touches come with every request: a row is not rewritten for the same millisecond.
-  if (session.standing !== 'active' || session.lastAccessedAtMs >= nowMs) return
-  ctx.db.run('UPDATE sessions SET last_accessed_ms = ? WHERE id = ?', nowMs, session.rowId)
+  if (session.standing === 'active') ctx.uses.noteSession(session.rowId, nowMs)
 }
 
 /** Turns a row that is marked active into a tombstone. Its lifetime runs from the moment the session became idle, not from when that was noticed. */
@@ -95,8 +93,9 @@ export function idleCutoff(policy: StorePolicy, nowMs: number): number | undefin
 }
 
 function toSession(ctx: StoreContext, columns: SessionColumns): StoredSession {
-  const [rowId, serverId, sessionId, record, state, lastAccessedAtMs, expiresAtMs] = columns
+  const [rowId, serverId, sessionId, record, state, writtenMs, expiresAtMs] = columns
   const [, , , , , , , terminalReason, usedBytes, reservedBytes, artifactCount] = columns
+  const lastAccessedAtMs = ctx.uses.sessionUse(rowId, writtenMs)
   const nowMs = ctx.now()
   const cutoff = idleCutoff(ctx.policy, nowMs)
   const isIdle = state !== 0 || (cutoff !== undefined && lastAccessedAtMs < cutoff)

@@ -50,6 +50,7 @@ import type {
 } from './store-requests.ts'
 import type { StateStore, StorePolicy } from './store.ts'
 import { keepAlive, sweep } from './sweep-operation.ts'
+import { UnwrittenUses } from './unwritten-uses.ts'
 import {
   adopt,
   clear,
@@ -134,6 +135,25 @@ const DURABLE: ReadonlySet<StoreVerb> = new Set<StoreVerb>([
   'clear',
 ])
 
+/** Verbs that change the tables by one statement at most, which is all of it or nothing by itself: the two of a savepoint are saved. */
+const ONE_STATEMENT: ReadonlySet<StoreVerb> = new Set<StoreVerb>([
+  'readSession',
+  'touchSessions',
+  'resolveUploads',
+  'isNonceUsed',
+  'releaseBytes',
+  'allocateArtifact',
+  'touchPending',
+  'dropArtifact',
+  'readArtifact',
+  'enterCalls',
+  'leaveCalls',
+  'takeRequests',
+])
+
+/** How long uses stay unwritten, in milliseconds. */
+const WRITE_USES_MS = 1_000
+
 /** What a `SqlStore` needs to know besides its database. */
 export interface SqlStoreOptions {
   readonly policy: StorePolicy
@@ -155,6 +175,7 @@ export class SqlStore extends RequestStore implements GroupStore {
   readonly #listeners: ((key: SessionKey) => void)[] = []
   #invalidated: Invalidation[] = []
   #current = 0
+  #usesTimer: NodeJS.Timeout | undefined
   #closed = false
 
   constructor(db: SqlDatabase, options: SqlStoreOptions) {
@@ -165,6 +186,7 @@ export class SqlStore extends RequestStore implements GroupStore {
       db,
       policy: options.policy,
       leases: options.leases ?? new LocalLeases(),
+      uses: new UnwrittenUses(),
       now: () => Math.floor(options.clock()),
       invalidate: (key, audience) => {
         const by = audience === 'others' ? this.#current : undefined
@@ -179,9 +201,11 @@ export class SqlStore extends RequestStore implements GroupStore {
     try {
       if (this.#closed) throw new StoreUnavailableError('the state store is closed')
       const durable = requests.some(([verb]) => DURABLE.has(verb))
-      const answers = this.#db.transaction(durable, () =>
-        requests.map((request, index) => this.#isolated(request, index)),
-      )
+      const answers = this.#db.transaction(durable, () => {
+        if (this.#context.uses.isFull) this.#context.uses.write(this.#db)
+        return requests.map((request, index) => this.#isolated(request, index))
+      })
+      this.#writeUsesSoon()
       const invalidated = this.#invalidated
       this.#notify(invalidated)
       return { answers, invalidated }
@@ -205,6 +229,8 @@ export class SqlStore extends RequestStore implements GroupStore {
   override async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    clearTimeout(this.#usesTimer)
+    this.#writeUses()
     this.#options.close()
   }
 
@@ -224,12 +250,36 @@ export class SqlStore extends RequestStore implements GroupStore {
     const mark = this.#invalidated.length
     this.#current = index
     try {
-      return { ok: true, value: this.#db.savepoint(() => run(this.#context, ...args)) }
+      const perform = (): unknown => run(this.#context, ...args)
+      return {
+        ok: true,
+        value: ONE_STATEMENT.has(verb) ? perform() : this.#db.savepoint(perform),
+      }
     } catch (error) {
       // Without its transaction nothing of this batch is stored: all of it failed.
       if (!this.#db.inTransaction) throw error
       this.#invalidated.length = mark
       return { ok: false, error: toStoreError(error) }
+    }
+  }
+
+  #writeUsesSoon(): void {
+    if (this.#context.uses.isEmpty) return
+    this.#usesTimer ??= setTimeout(() => {
+      this.#usesTimer = undefined
+      this.#writeUses()
+    }, WRITE_USES_MS).unref()
+  }
+
+  #writeUses(): void {
+    const { uses } = this.#context
+    if (uses.isEmpty) return
+    try {
+      this.#db.transaction(false, () => uses.write(this.#db))
+    } catch (error) {
+      this.#context.warn(
+        `when sessions and files were last used could not be written: ${String(error)}`,
+      )
     }
   }
 

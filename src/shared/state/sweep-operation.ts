@@ -21,6 +21,7 @@ export function sweep(
 ): SweepReport | 'fenced' {
   if (isFenced(ctx, fence)) return 'fenced'
   const nowMs = ctx.now()
+  ctx.uses.write(ctx.db)
   for (const key of aliveKeys) keepSession(ctx, key, nowMs)
   const sessions = sweepSessions(ctx, limit, nowMs)
   const items = sweepItems(ctx, limit, nowMs)

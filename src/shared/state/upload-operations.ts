@@ -100,12 +100,13 @@ export function resolveUploads(
   for (const uploadId of ids) {
     const row = findUpload(ctx, session, uploadId)
     if (row === undefined) return { ok: false, uploadId, reason: 'unknown' }
-    const [rowId, lastAccessedAtMs, filename, mimeType, sizeBytes, sha256, createdAtMs] = row
-    if (lastAccessedAtMs < cutoff) return { ok: false, uploadId, reason: 'expired' }
+    const [rowId, writtenMs, filename, mimeType, sizeBytes, sha256, createdAtMs] = row
+    if (ctx.uses.itemUse(rowId, writtenMs) < cutoff)
+      return { ok: false, uploadId, reason: 'expired' }
     rowIds.push(rowId)
     uploads.push({ uploadId, filename, mimeType, sizeBytes, sha256, createdAtMs })
   }
-  for (const rowId of rowIds) touchItem(ctx, rowId, nowMs)
+  for (const rowId of rowIds) ctx.uses.noteItem(rowId, nowMs)
   touchSession(ctx, session, nowMs)
   return { ok: true, uploads }
 }
@@ -127,16 +128,6 @@ export function insertUpload(
     upload.mimeType,
     upload.sha256,
     upload.createdAtMs,
-    nowMs,
-  )
-}
-
-/** Notes use of an item. */
-export function touchItem(ctx: StoreContext, rowId: number, nowMs: number): void {
-  ctx.db.run(
-    'UPDATE items SET last_accessed_ms = ? WHERE id = ? AND last_accessed_ms < ?',
-    nowMs,
-    rowId,
     nowMs,
   )
 }

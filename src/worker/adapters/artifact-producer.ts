@@ -40,8 +40,6 @@ export class ArtifactProduction {
   /** Sees what the call makes, where it is found by that. */
   readonly #watch: DirectoryWatch | undefined
   #heartbeat: NodeJS.Timeout | undefined
-  /** The arguments to send upstream. */
-  readonly args: JsonObject
 
   private constructor(
     context: CallContext,
@@ -50,7 +48,6 @@ export class ArtifactProduction {
       keeper: ArtifactKeeper
       pending?: PendingArtifact
       watch?: DirectoryWatch
-      args: JsonObject
     },
   ) {
     this.#context = context
@@ -58,11 +55,10 @@ export class ArtifactProduction {
     this.#keeper = prepared.keeper
     this.#pending = prepared.pending
     this.#watch = prepared.watch
-    this.args = prepared.args
     this.#keepAlive()
   }
 
-  /** Allocates what the call needs; rejects with `ToolRefusal` when the session may hold no more artifacts. */
+  /** Allocates what a call with these arguments needs; rejects with `ToolRefusal` when the session may hold no more artifacts. */
   static async begin(
     context: CallContext,
     options: ProductionOptions,
@@ -73,21 +69,23 @@ export class ArtifactProduction {
     const argument = adapter.outputPathArgument
     if (adapter.outputLocator.mode === 'directory' && adapter.persist) {
       const watch = await DirectoryWatch.begin(context)
-      return new ArtifactProduction(context, options, { keeper, watch, args })
+      return new ArtifactProduction(context, options, { keeper, watch })
     }
-    if (argument === null) return new ArtifactProduction(context, options, { keeper, args })
+    if (argument === null) return new ArtifactProduction(context, options, { keeper })
     const asked = Object.hasOwn(args, argument) ? args[argument] : undefined
     const name = typeof asked === 'string' && asked.trim() !== '' ? baseName(asked) : null
     const pending = await keeper.allocate(name)
+    return new ArtifactProduction(context, options, { keeper, pending })
+  }
+
+  /** Arguments as they are sent upstream: with the path that the tool is to write to. */
+  argsFor(args: JsonObject): JsonObject {
+    const argument = this.#options.adapter.outputPathArgument
+    const pending = this.#pending
+    if (argument === null || pending === undefined) return args
+    const { services, server } = this.#context
     // A computed key defines an own property, also when it is called `__proto__`.
-    return new ArtifactProduction(context, options, {
-      keeper,
-      pending,
-      args: {
-        ...args,
-        [argument]: asUpstreamSees(context.services.files, context.server, pending.path),
-      },
-    })
+    return { ...args, [argument]: asUpstreamSees(services.files, server, pending.path) }
   }
 
   /** Makes artifacts of what the tool made and adds them to its result. Never rejects: the tool ran, whatever happens here. */

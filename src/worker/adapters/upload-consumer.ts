@@ -16,15 +16,19 @@ const MAX_ECHO = 100
 /** More files than this are not looked up for one call. */
 const MAX_HANDLES = 1000
 
+/** Looks up what was found in the arguments of one call; see `findUploads`. */
+export type ResolveUploads = () => Promise<JsonObject>
+
 /**
- * The arguments with every handle at the adapter's dot-path replaced by the absolute path of its file (or a `file://` URI); what was given is not
- * changed. Rejects with `ToolRefusal` when the argument is missing or holds anything that is not a usable handle of this session.
+ * Finds the handles at the adapter's dot-path. What is returned answers the arguments with each replaced by the absolute path of its file (or a
+ * `file://` URI); what was given is not changed. Throws `ToolRefusal` when the argument is missing or holds anything that is no handle of this
+ * session, and rejects with it when a handle is not usable.
  */
-export async function resolveUploads(
+export function findUploads(
   context: CallContext,
   consumer: UploadConsumerConfig,
   args: unknown,
-): Promise<JsonObject> {
+): ResolveUploads {
   const handles = handlesIn(context, consumer, args)
   if (handles.length > MAX_HANDLES) {
     const message = `The argument "${consumer.filePathArgument}" holds ${handles.length} upload handles; a call takes at most ${MAX_HANDLES}.`
@@ -34,13 +38,15 @@ export async function resolveUploads(
   for (const handle of handles) {
     if (!ids.has(handle)) ids.set(handle, uploadIdOf(context, consumer, handle))
   }
-  const targets = await locate(context, consumer, ids)
-  const replaced = mapAt(args, consumer.filePathArgument, (value) =>
-    Array.isArray(value)
-      ? value.map((item) => targets.get(item) ?? item)
-      : targets.get(String(value)),
-  )
-  return isJsonObject(replaced) ? replaced : {}
+  return async () => {
+    const targets = await locate(context, consumer, ids)
+    const replaced = mapAt(args, consumer.filePathArgument, (value) =>
+      Array.isArray(value)
+        ? value.map((item) => targets.get(item) ?? item)
+        : targets.get(String(value)),
+    )
+    return isJsonObject(replaced) ? replaced : {}
+  }
 }
 
 function handlesIn(
