@@ -195,7 +195,8 @@ export class McpEndpoint {
       (one) => one.kind === 'request' && one.method === 'initialize',
     )
     if (isInitialize && message?.kind === 'request' && !envelope.isBatch) {
-      new InitializePost({ ...this.#options, exchange, request: message, body }).start()
+      const watch = this.#planner.watch([message])
+      new InitializePost({ ...this.#options, watch, exchange, request: message, body }).start()
       return
     }
     if (isInitialize) {
@@ -301,6 +302,7 @@ export class McpEndpoint {
       lastEventId: headerValue(received, 'last-event-id'),
       orphanRewrite: this.#planner.orphanRewrite(session, received),
       strayRewrite: this.#planner.strayRewrite(session, received),
+      watch: this.#planner.watch([]),
       headers: (resumes) => {
         sentTo = session.record.upstreamSessionId
         const kept = resumes ? received : withoutHeader(received, 'last-event-id')
