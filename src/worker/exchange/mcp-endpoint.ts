@@ -14,6 +14,8 @@ import { CodeMode } from '../code-mode/code-mode.ts'
 import type { SandboxPool } from '../code-mode/sandbox-pool.ts'
 import { isAdopted, lostUpstream } from '../session/handshake.ts'
 import type { Handshake } from '../session/handshake.ts'
+import { rateError, refuseRate } from '../session/request-allowance.ts'
+import type { RequestAllowance } from '../session/request-allowance.ts'
 import type { SessionRegistry } from '../session/registry.ts'
 import type { Session } from '../session/session.ts'
 import type { RootAnswers } from '../stream/root-answers.ts'
@@ -24,6 +26,7 @@ import type { Upstream } from '../upstream/upstream.ts'
 import { toAdapterError } from './adapter-error.ts'
 import { refuseAmbiguity } from './ambiguity.ts'
 import { classify } from './era.ts'
+import type { Era } from './era.ts'
 import { answerEndedStream } from './ended-stream.ts'
 import type { Exchange } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
@@ -67,8 +70,18 @@ export interface McpEndpointOptions {
   readonly tracer?: CallTracer | undefined
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined
+  /** What clients may request; undefined without a limit. A request over HTTP has taken one before it gets here. */
+  readonly allowance?: RequestAllowance | undefined
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
+}
+
+/** A POST that was read. */
+interface ReceivedPost {
+  readonly exchange: Exchange
+  readonly envelope: Envelope
+  readonly body: Uint8Array | string
+  readonly era: Era
 }
 
 /** See the file comment. One per worker and server. */
@@ -129,7 +142,7 @@ export class McpEndpoint {
     const { sandboxes } = options
     this.#codeMode =
       codeModeEnabled && sandboxes !== undefined
-        ? new CodeMode(server, config, sandboxes)
+        ? new CodeMode(server, config, sandboxes, (principal) => this.#ration(principal))
         : undefined
     this.#keepAlive = setInterval(() => {
       for (const stream of this.#streams) stream.keepAlive()
@@ -169,6 +182,7 @@ export class McpEndpoint {
     let exchange = received
     let body = request.body ?? ''
     let envelope: Envelope | undefined
+    let era: Era
     try {
       refuseEncoding(request.headers)
       envelope = readEnvelope(body)
@@ -181,13 +195,32 @@ export class McpEndpoint {
         refuseAmbiguity(body, envelope.isBatch)
         envelope.messages.forEach(refuseNamelessCall)
       }
-      const era = classify(envelope, request.headers)
-      if (era.kind === 'stateless') {
-        this.#takeStateless(exchange, envelope, era.message, body)
-        return
-      }
+      era = classify(envelope, request.headers)
     } catch (error) {
       fail(exchange, toAdapterError(error), firstId(envelope))
+      return
+    }
+    const whole = { exchange, envelope, body, era }
+    const { allowance } = this.#options
+    const { length } = envelope.messages
+    if (allowance === undefined || length === 1) {
+      this.#take(whole)
+      return
+    }
+    // Each message of a batch costs what it would cost alone.
+    allowance
+      .takeRest(request.principal, length)
+      .then((retryAfterMs) => {
+        if (!exchange.isOpen) return
+        if (retryAfterMs > 0) refuseRate(exchange, retryAfterMs)
+        else this.#take(whole)
+      })
+      .catch((error: unknown) => fail(exchange, toAdapterError(error), null))
+  }
+
+  #take({ exchange, envelope, body, era }: ReceivedPost): void {
+    if (era.kind === 'stateless') {
+      this.#takeStateless(exchange, envelope, era.message, body)
       return
     }
     const [message] = envelope.messages
@@ -207,10 +240,15 @@ export class McpEndpoint {
       )
       return
     }
-    const parsed = envelope
     this.#withSession(exchange, firstId(envelope), (session) =>
-      this.#takeInSession(exchange, session, parsed, body),
+      this.#takeInSession(exchange, session, envelope, body),
     )
+  }
+
+  /** Counts a call that a script makes; rejects when it may not be made now. */
+  async #ration(principal: string): Promise<void> {
+    const retryAfterMs = (await this.#options.allowance?.take(principal)) ?? 0
+    if (retryAfterMs > 0) throw rateError(retryAfterMs)
   }
 
   #takeStateless(
