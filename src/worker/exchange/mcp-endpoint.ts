@@ -36,6 +36,7 @@ import type { Envelope, Message, RequestId } from './json-rpc.ts'
 import type { Listings } from './listings.ts'
 import { Planner } from './plan.ts'
 import { refuseEncoding } from './content-encoding.ts'
+import { OwnedEventIds } from './owned-event-ids.ts'
 import { withRelayedIds } from './relayed-ids.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
@@ -156,7 +157,9 @@ export class McpEndpoint {
         this.#post(exchange)
         return
       case 'GET':
-        this.#withSession(exchange, null, (session) => this.#openStream(exchange, session))
+        this.#withSession(exchange, null, (session) =>
+          this.#openStream(this.#owned(exchange, session), session),
+        )
         return
       default:
         this.#withSession(exchange, null, (session) => void this.#delete(exchange, session))
@@ -241,8 +244,14 @@ export class McpEndpoint {
       return
     }
     this.#withSession(exchange, firstId(envelope), (session) =>
-      this.#takeInSession(exchange, session, envelope, body),
+      this.#takeInSession(this.#owned(exchange, session), session, envelope, body),
     )
+  }
+
+  /** An upstream with sessions knows whose an event is. */
+  #owned(exchange: Exchange, { key, record }: Session): Exchange {
+    if (record.upstreamSessionId !== null) return exchange
+    return new OwnedEventIds(exchange, { signer: this.#options.services.signer, key })
   }
 
   /** Counts a call that a script makes; rejects when it may not be made now. */

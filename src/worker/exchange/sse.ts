@@ -9,6 +9,7 @@ const CR = 0x0d
 const COLON = 0x3a
 const DATA_FIELD = Buffer.from('data: ')
 /** In UTF-8. */
+// oxlint-disable-next-line no-control-regex -- they end lines to some
 const OTHER_LINE_END = /(?:[\v\f\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9])$/
 
 /** The JSON-RPC message in an event, if there is one. Throws ADAPTER_UPSTREAM_INVALID for one that must not be parsed. */

@@ -81,7 +81,7 @@ class JsonListScanner implements ToolListScanner {
     let i = 0
     if (this.#isInString) i = this.#string(chunk, 0)
     for (; i < chunk.length; i++) {
-      const byte = chunk[i]
+      const byte = chunk[i] ?? 0
       switch (byte) {
         case QUOTE:
           if (this.#counts) this.#openString()
@@ -108,7 +108,7 @@ class JsonListScanner implements ToolListScanner {
         case CR:
           break
         default:
-          if (this.#isInId) this.#take(String.fromCharCode(byte ?? 0))
+          if (this.#isInId) this.#take(String.fromCharCode(byte))
       }
     }
     return false
@@ -228,8 +228,7 @@ class EventListScanner implements ToolListScanner {
   push(chunk: Uint8Array): boolean {
     const joint = Buffer.concat([this.#seam, chunk.subarray(0, SEAM)])
     if (hidesData(joint) || hidesData(chunk)) return true
-    const end = chunk.length < SEAM ? joint : chunk
-    this.#seam = Buffer.from(end.subarray(-SEAM))
+    this.#seam = Buffer.from((chunk.length < SEAM ? joint : chunk).subarray(-SEAM))
     const endOfLine = lineEnds(chunk)
     for (let i = this.#skipMark(chunk); i < chunk.length; i++) {
       if (this.#matched === DATA.length || this.#matched === -1) {
