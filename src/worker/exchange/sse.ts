@@ -37,7 +37,8 @@ export function hidesData(events: Uint8Array): boolean {
   let at = bytes.indexOf('data', 1)
   for (; at !== -1; at = bytes.indexOf('data', at + 4)) {
     const before = bytes[at - 1] ?? 0
-    if (before === LF || before === CR) continue
+    // Most are right after a line feed, or a word of a text.
+    if (before === LF || before === CR || (before > 0x1e && before < 0x80)) continue
     if (OTHER_LINE_END.test(bytes.toString('latin1', Math.max(0, at - 3), at))) return true
   }
   return false
