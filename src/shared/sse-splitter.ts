@@ -78,7 +78,7 @@ export class SseSplitter {
 }
 
 /** Finds the first line end at or after a place, else the chunk's end; places only grow. Searching is far faster than looking at each byte. */
-function lineEnds(chunk: Uint8Array): (from: number) => number {
+export function lineEnds(chunk: Uint8Array): (from: number) => number {
   const next = (byte: number, from: number): number => {
     const at = chunk.indexOf(byte, from)
     return at === -1 ? chunk.length : at

@@ -181,6 +181,7 @@ export class WorkerRuntime {
         sandboxes: this.#sandboxes,
         log,
         tracer: parts.tracer,
+        allowance: this.#allowance,
         fallbackBaseUrl: options.fallbackBaseUrl,
       })
       const legacy = config.core.legacySse.enabled

@@ -61,6 +61,7 @@ t.test('a preflight is answered before anybody asks for a token, on any path', a
       'access-control-allow-methods': 'GET, POST, PUT, DELETE, OPTIONS',
       'access-control-allow-headers': 'authorization,mcp-session-id',
       'access-control-max-age': '77',
+      'x-request-id': /^[\w.-]{8,64}$/,
       vary: 'Origin, Access-Control-Request-Method, Access-Control-Request-Headers',
     })
     t.notHas(answer.headers, 'access-control-allow-credentials')

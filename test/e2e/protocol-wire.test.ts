@@ -1,6 +1,5 @@
 // The relay at byte level: what passes unchanged, which headers cross, which session ids and batches are taken.
 import { setTimeout as delay } from 'node:timers/promises'
-import { gunzipSync, gzipSync } from 'node:zlib'
 
 import t from 'tap'
 
@@ -121,7 +120,7 @@ t.test('JSON passes byte for byte in both directions when no adapter is concerne
   t.equal(upstream.requests(`tools/call ${name}`)[0]?.body, body)
 })
 
-t.test('other content types stream as they arrive, and a content encoding is kept', async (t) => {
+t.test('other content types stream as they arrive', async (t) => {
   const steps: (() => void)[] = []
   const name = tool(async (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
@@ -138,16 +137,6 @@ t.test('other content types stream as they arrive, and a content encoding is kep
   }
   t.equal(await stream.ended, 'end')
   t.equal(stream.text(), '{"n":0}\n{"n":1}\n{"n":2}\nlast')
-
-  const zipped = gzipSync('{"jsonrpc":"2.0","id":1,"result":{}}')
-  const zips = tool((_request, response) => {
-    response.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' })
-    response.end(zipped)
-  })
-  const compressed = await raw.stream(callOf(raw, zips))
-  await compressed.ended
-  t.equal(compressed.headers['content-encoding'], 'gzip')
-  t.equal(gunzipSync(compressed.bytes()).toString(), '{"jsonrpc":"2.0","id":1,"result":{}}')
 })
 
 t.test('events reach the client one by one, as the upstream sends them', async (t) => {

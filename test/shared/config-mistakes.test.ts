@@ -187,6 +187,16 @@ t.test('values of the wrong kind are refused with the kind that is right', async
       /http/,
     ],
     ['telemetry: {headers: {a: 5}}', 'telemetry.headers.a', /must be text/],
+    [
+      'telemetry: {enabled: true, endpoint: "http://user:100%@otel:4317"}',
+      'telemetry.endpoint',
+      /a % in its user or password that encodes nothing/,
+    ],
+    [
+      'telemetry: {enabled: true, traces: {endpoint: "http://%zz@otel:4317"}}',
+      'telemetry.traces.endpoint',
+      /write %25 for a percent sign/,
+    ],
     ['telemetry: {enabled: true, endpoint: "a b"}', 'telemetry.endpoint', /host:port/],
     [
       'telemetry: {enabled: true, transport: http, endpoint: "otel:4318"}',

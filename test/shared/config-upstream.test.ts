@@ -20,6 +20,7 @@ t.test('TLS fields that do not go together are refused by name', async (t) => {
       ['tls: {ca_file: ""}', 'tls.ca_file', /must not be blank/],
       ['proxy_url: "proxy:3128"', 'proxy_url', /must be http:\/\/ or https:\/\/ with a host/],
       ['proxy_url: "socks5://proxy:1080"', 'proxy_url', /must be http/],
+      ['proxy_url: "http://u:5%@proxy:3128"', 'proxy_url', /a % in its user or password/],
       ['proxy_url: "http://proxy/path"', 'proxy_url', /no path/],
       ['proxy_url: "http://proxy/?a=b"', 'proxy_url', /no path/],
     ]

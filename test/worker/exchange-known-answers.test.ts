@@ -98,7 +98,14 @@ function sinkOf(
   rewrites: Map<string, PendingRewrite>,
   { known, isStream }: { known: KnownAnswers | undefined; isStream: boolean },
 ): AnswerSink {
-  const common = { exchange, head: HEAD, locals: [], maxBytes: 1_000_000, call: CALL }
+  const common = {
+    exchange,
+    head: HEAD,
+    locals: [],
+    watch: undefined,
+    maxBytes: 1_000_000,
+    call: CALL,
+  }
   if (!isStream) {
     return new JsonSink({
       ...common,

@@ -76,6 +76,44 @@ t.test(
   },
 )
 
+t.test(
+  'several at once are taken all or not at all, and count as each of them alone',
+  async (t) => {
+    const { worker, advance } = stage(60, 30)
+    const [one, other] = [worker(), worker()]
+    t.equal(await one.take('a', 20), 0)
+    t.ok((await other.take('a', 20)) >= 1_000, 'another worker has ten')
+    t.equal(await through(other, 30), 10, 'which it can still use')
+    t.ok((await one.take('a', 2)) >= 1_000)
+    advance(20_000)
+    t.equal(await one.take('a', 5), 0)
+    t.ok((await other.take('a', 16)) >= 1_000, 'fifteen came back since, which are its now')
+    advance(1_001)
+    t.equal(await other.take('a', 15), 1_000, 'for a second only')
+    t.equal(await other.take('b', 30), 0, 'others have their own')
+  },
+)
+
+t.test(
+  'requests, alone and several at once, that come together get no more than there is',
+  async (t) => {
+    const { worker } = stage(1, 30)
+    const one = worker()
+    const counts = Array.from({ length: 40 }, (_, index) => 1 + (index % 3))
+    const answers = await Promise.all(counts.map((count) => one.take('a', count)))
+    const taken = counts.reduce((sum, count, index) => sum + (answers[index] === 0 ? count : 0), 0)
+    t.ok(taken <= 30 && taken >= 27, `${taken} of 30`)
+  },
+)
+
+t.test('a batch that could never pass is told so', async (t) => {
+  const { worker, asked } = stage(60, 30)
+  t.equal(await worker().takeRest('a', 30), 0)
+  asked.length = 0
+  await t.rejects(worker().takeRest('b', 31), { code: 'ADAPTER_INVALID_REQUEST' })
+  t.strictSame(asked, [], 'and costs nothing')
+})
+
 t.test('what was granted counts for a second only', async (t) => {
   const { worker, advance } = stage(1, 100)
   const one = worker()

@@ -201,7 +201,7 @@ export class Listener {
       correlationId,
       record,
     }
-    if (method === 'OPTIONS' && this.#answerPreflight(res, req, headers)) {
+    if (method === 'OPTIONS' && this.#answerPreflight(res, req, asked)) {
       this.#ended(asked, 204)
       return
     }
@@ -229,7 +229,11 @@ export class Listener {
   }
 
   /** Before anything is asked of the request: browsers send no credentials here. False when it is no preflight that is granted something. */
-  #answerPreflight(res: HttpResponse, req: HttpRequest, headers: ReadHeaders): boolean {
+  #answerPreflight(
+    res: HttpResponse,
+    req: HttpRequest,
+    { headers, correlationId }: Pick<Asked, 'headers' | 'correlationId'>,
+  ): boolean {
     if (headers.problem !== undefined || headers.contentLength !== 0) return false
     const granted = this.#cors.preflight(headers.origin, {
       method: req.getHeader('access-control-request-method'),
@@ -237,7 +241,8 @@ export class Listener {
     })
     if (granted === undefined) return false
     const ending = this.#drain.isDraining ? 'close' : 'keep'
-    return respond(res, 204, granted, '', { headOnly: false, ending })
+    const named = [...granted, CORRELATION_HEADER, correlationId]
+    return respond(res, 204, named, '', { headOnly: false, ending })
   }
 
   /** Keeps a request until it is known who asks. */
@@ -401,13 +406,14 @@ export class Listener {
     clearTimeout(limit)
   }
 
-  /** Answers what no worker is asked for. */
+  /** Answers what no worker is asked for. A stop waits for the answer, but not for an end of such requests: probes never cease. */
   #answerOwn(res: HttpResponse, asked: Asked, answered: Promise<OwnAnswer>): void {
     let gone = false
     res.onAborted(() => {
       gone = true
     })
-    void answered.then(({ status, headers, body }) => {
+    this.#inFlight++
+    const answer = answered.then(({ status, headers, body }) => {
       asked.record?.add(body)
       this.#ended(asked, gone ? CLIENT_GONE : status)
       if (gone) return
@@ -416,6 +422,7 @@ export class Listener {
         ending: this.#drain.isDraining ? 'close' : 'keep',
       })
     })
+    void answer.finally(this.#leave)
   }
 }
 

@@ -1,6 +1,7 @@
 /** Rules that concern more than one field of `telemetry`. */
 
 import type { RuleViolation } from './rule-violation.ts'
+import { hasReadableUser, UNREADABLE_USER } from './schema/fields.ts'
 import type { ConfigDocument } from './schema/document.ts'
 
 /** Lists what is wrong with the settings of telemetry taken together with the rest. */
@@ -23,7 +24,11 @@ function* checkOtlp({ telemetry }: ConfigDocument): Generator<RuleViolation> {
     { path: ['traces', 'endpoint'], value: traces.endpoint },
   ]
   for (const { path, value } of endpoints) {
-    if (!enabled || value === null || isEndpoint(value, telemetry.transport)) continue
+    if (!enabled || value === null) continue
+    if (isEndpoint(value, telemetry.transport)) {
+      if (!hasReadableUser(value)) yield { path: ['telemetry', ...path], message: UNREADABLE_USER }
+      continue
+    }
     yield {
       path: ['telemetry', ...path],
       message:

@@ -43,14 +43,22 @@ interface Task {
 export class CodeMode {
   readonly #config: Config
   readonly #pool: SandboxPool
+  readonly #ration: (principal: string) => Promise<void>
   readonly #serverId: string
   readonly #tools: ReadonlyMap<string, CodeToolKind>
   readonly #listed: readonly JsonObject[]
   /** By session and id of the request, for those who cancel. */
   readonly #tasks = new Map<string, Task>()
 
-  constructor(server: ServerConfig, config: Config, pool: SandboxPool) {
+  /** `ration` counts a call of a script against what its principal may request, and rejects when that is nothing. */
+  constructor(
+    server: ServerConfig,
+    config: Config,
+    pool: SandboxPool,
+    ration: (principal: string) => Promise<void>,
+  ) {
     this.#config = config
+    this.#ration = ration
     this.#pool = pool
     this.#serverId = server.id
     this.#tools = codeTools(server)
@@ -189,13 +197,14 @@ export class CodeMode {
         `The script is larger than ${core.codeMode.maxCodeBytes} bytes (core.code_mode.max_code_bytes).`,
       )
     }
-    const { inner, way } = task
+    const { inner, way, exchange } = task
     task.script = new ScriptRun({
       core,
       pool: this.#pool,
       server: this.#serverId,
       inner,
       owner: way.owner,
+      ration: () => this.#ration(exchange.request.principal),
       maxParallelCalls: Math.min(
         core.codeMode.maxParallelToolCalls,
         sessions.maxInFlightPerSession ?? Infinity,

@@ -21,6 +21,8 @@ interface ScriptRunOptions {
   readonly server: string
   readonly inner: InnerRequests
   readonly owner: string | null
+  /** Rejects when the client may not make a request now. */
+  readonly ration: () => Promise<void>
   /** Calls at a time; further ones wait for their turn. */
   readonly maxParallelCalls: number
   /** Finds a tool as listed, for the headers that its calls need; undefined where calls need none. */
@@ -113,7 +115,7 @@ export class ScriptRun {
   }
 
   async #ask(tool: string, argsJson: string): Promise<InnerAnswer> {
-    const { inner, definitionOf, core } = this.#options
+    const { inner, definitionOf, core, ration } = this.#options
     const bytes = Buffer.from(argsJson)
     const { maxMessageBytes } = core
     if (bytes.byteLength > maxMessageBytes) {
@@ -122,6 +124,7 @@ export class ScriptRun {
     }
     const args = parseJson(bytes)
     if (!isObject(args)) return { kind: 'none', why: 'the arguments of a tool are an object' }
+    await ration()
     const definition = await definitionOf?.(tool)
     return inner.ask(
       'tools/call',

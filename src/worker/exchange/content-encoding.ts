@@ -1,12 +1,17 @@
-/** How the body of a message may be encoded: not at all. */
+/** How the body of a message may be encoded: not at all, where it is looked at. */
 import { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { headerValue } from '../../shared/frames/header-list.ts'
 
+/** Whether a body says that it is compressed. */
+export function isEncoded(headers: HeaderList): boolean {
+  const encoding = headerValue(headers, 'content-encoding')
+  return encoding !== undefined && encoding.toLowerCase() !== 'identity'
+}
+
 /** Throws ADAPTER_UNSUPPORTED_MEDIA_TYPE for a body that is compressed. */
 export function refuseEncoding(headers: HeaderList): void {
-  const encoding = headerValue(headers, 'content-encoding')
-  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+  if (isEncoded(headers)) {
     throw new AdapterError(
       'ADAPTER_UNSUPPORTED_MEDIA_TYPE',
       'content-encoding is not supported: send the JSON as it is',

@@ -20,6 +20,8 @@ import type { Exchange } from './exchange.ts'
 import type { RequestId } from './json-rpc.ts'
 import { mayHoldRequest } from './event-messages.ts'
 import { messageEvent } from './sse.ts'
+import type { ListWatch } from './list-watch.ts'
+import { mayHoldTools } from './tool-list-scanner.ts'
 
 /** What a POST is made of and what surrounds it. */
 export interface ForwardedPostOptions {
@@ -35,6 +37,8 @@ export interface ForwardedPostOptions {
   readonly rewrites: Map<string, PendingRewrite>
   /** Responses that were made here and belong into the same answer. */
   readonly locals: readonly JsonObject[]
+  /** Looks at what is not rewritten; undefined where that can do no harm. */
+  readonly watch: ListWatch | undefined
   readonly maxResponseBytes: number
   /** Longest silence of the upstream, in milliseconds; null for none. */
   readonly timeoutMs: number | null
@@ -104,7 +108,12 @@ export class ForwardedPost implements AnswerListener {
       return
     }
     this.#status = status
-    this.#sink = this.#openSink(status, withoutHeader(headers, 'mcp-session-id'))
+    try {
+      this.#sink = this.#openSink(status, withoutHeader(headers, 'mcp-session-id'))
+    } catch (error) {
+      this.#failBeforeHead(toAdapterError(error))
+      return
+    }
     if (this.#options.timeoutMs !== null) this.#progress = new AnswerProgress(this.#isStream)
     this.#restartTimer()
   }
@@ -178,11 +187,12 @@ export class ForwardedPost implements AnswerListener {
   }
 
   #openSink(status: number, headers: HeaderList): AnswerSink {
-    const { exchange, rewrites, locals, maxResponseBytes, intercept } = this.#options
+    const { exchange, rewrites, locals, maxResponseBytes, intercept, watch } = this.#options
     const call = this.#call
     if (call === undefined) throw new Error('an answer before its request')
     const head = { status, headers }
     this.#isStream = isEventStream(headers)
+    const scanner = watch?.scanner(headers)
     const isLookedAt = this.#isStream && intercept !== undefined
     if (rewrites.size > 0 || locals.length > 0 || isLookedAt) {
       if (this.#isStream) {
@@ -191,7 +201,8 @@ export class ForwardedPost implements AnswerListener {
           exchange,
           head,
           take: (key) => take(rewrites, key),
-          passes: rewrites.size > 0 ? undefined : (event) => !mayHoldRequest(event),
+          passes: rewrites.size > 0 ? undefined : (event) => this.#needsNoLook(event),
+          watch,
           known: [...rewrites.values()].find((rewrite) => rewrite.known !== undefined)?.known,
           locals,
           maxBytes: maxResponseBytes,
@@ -207,6 +218,7 @@ export class ForwardedPost implements AnswerListener {
           head: isEmpty ? { status: 200, headers: ['content-type', 'application/json'] } : head,
           rewrites,
           locals,
+          watch,
           maxBytes: maxResponseBytes,
           call,
           fail: (error) => this.#failBeforeHead(error),
@@ -222,9 +234,14 @@ export class ForwardedPost implements AnswerListener {
         if (sink.hasBegun) this.#cut(error, resumable)
         else this.#failBeforeHead(error)
       },
-      { waits: true },
+      { waits: true, watched: watch && scanner && { watch, scanner } },
     )
     return sink
+  }
+
+  /** Whether an event of an answer in which nothing is rewritten may go on as it is. */
+  #needsNoLook(event: Uint8Array): boolean {
+    return !mayHoldRequest(event) && (this.#options.watch === undefined || !mayHoldTools(event))
   }
 
   /** The upstream's answer broke off after its head. A client that can resume must see the cut; any other must get an error, or it would wait. */

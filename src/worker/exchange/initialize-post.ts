@@ -14,6 +14,8 @@ import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstrea
 import { isEventStream, isJson } from './media-type.ts'
 import { credentialRefusal } from './credential-refusal.ts'
 import { RawSink } from './raw-sink.ts'
+import type { Watched } from './raw-sink.ts'
+import type { ListWatch } from './list-watch.ts'
 import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
@@ -30,6 +32,8 @@ export interface InitializePostOptions {
   readonly exchange: Exchange
   readonly request: Extract<Message, { kind: 'request' }>
   readonly body: Uint8Array | string
+  /** Looks at what comes with the answer and after it; undefined where that can do no harm. */
+  readonly watch: ListWatch | undefined
   readonly server: ServerConfig
   readonly config: Config
   readonly upstream: Upstream
@@ -255,9 +259,16 @@ export class InitializePost implements AnswerListener {
     const held = this.#held
     this.#held = []
     if (this.#ended) {
+      const body = Buffer.concat(held)
+      try {
+        this.#options.watch?.refuse(body, isEventStream(headers))
+      } catch (error) {
+        this.#fail(toAdapterError(error))
+        return
+      }
       this.#phase = 'over'
       clearTimeout(this.#timer)
-      exchange.respond(this.#head?.status ?? 200, headers, Buffer.concat(held))
+      exchange.respond(this.#head?.status ?? 200, headers, body)
       return
     }
     this.#relay(headers)
@@ -274,8 +285,21 @@ export class InitializePost implements AnswerListener {
       return
     }
     const head = { status: this.#head?.status ?? 502, headers }
-    this.#sink = new RawSink(this.#options.exchange, head, this.#call, () =>
-      this.#options.exchange.reset(),
+    const { watch } = this.#options
+    let watched: Watched | undefined
+    try {
+      watched = watch && { watch, scanner: watch.scanner(headers) }
+    } catch (error) {
+      this.#call.abort()
+      this.#fail(toAdapterError(error))
+      return
+    }
+    this.#sink = new RawSink(
+      this.#options.exchange,
+      head,
+      this.#call,
+      () => this.#options.exchange.reset(),
+      { watched },
     )
   }
 

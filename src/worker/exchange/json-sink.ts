@@ -9,6 +9,7 @@ import { toAdapterError } from './adapter-error.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import { findByResponseId, hasMethod, isObject, parseJson } from './json-rpc.ts'
+import type { ListWatch } from './list-watch.ts'
 
 /** Takes a JSON answer whole, rewrites the responses that somebody waits for, adds local ones, and sends it. */
 export class JsonSink implements AnswerSink {
@@ -16,6 +17,7 @@ export class JsonSink implements AnswerSink {
   readonly #head: { status: number; headers: HeaderList }
   readonly #rewrites: ReadonlyMap<string, PendingRewrite>
   readonly #locals: readonly JsonObject[]
+  readonly #watch: ListWatch | undefined
   readonly #maxBytes: number
   readonly #call: UpstreamCall
   readonly #fail: (error: AdapterError) => void
@@ -29,6 +31,8 @@ export class JsonSink implements AnswerSink {
     rewrites: ReadonlyMap<string, PendingRewrite>
     /** Responses of our own that belong into the same (batch) answer. */
     locals: readonly JsonObject[]
+    /** Looks at messages that nothing is rewritten in. */
+    watch: ListWatch | undefined
     maxBytes: number
     call: UpstreamCall
     /** Answers with an error; nothing has been sent. */
@@ -38,6 +42,7 @@ export class JsonSink implements AnswerSink {
     this.#head = options.head
     this.#rewrites = options.rewrites
     this.#locals = options.locals
+    this.#watch = options.watch
     this.#maxBytes = options.maxBytes
     this.#call = options.call
     this.#fail = options.fail
@@ -126,13 +131,17 @@ export class JsonSink implements AnswerSink {
     const open = new Map(this.#rewrites)
     let changed = this.#locals.length > 0
     for (const [index, message] of messages.entries()) {
-      if (!isObject(message) || hasMethod(message)) continue
-      const rewrite = findByResponseId(message['id'], (key) => {
-        const waiting = open.get(key)
-        open.delete(key)
-        return waiting
-      })
-      if (rewrite === undefined) continue
+      const rewrite = isResponse(message)
+        ? findByResponseId(message['id'], (key) => {
+            const waiting = open.get(key)
+            open.delete(key)
+            return waiting
+          })
+        : undefined
+      if (!isResponse(message) || rewrite === undefined) {
+        this.#watch?.refuse(Buffer.from(JSON.stringify(message)), false)
+        continue
+      }
       // One after the other: they share the session's quota, and order decides who gets the last byte of it.
       const keep = isList
         ? undefined
@@ -148,4 +157,8 @@ export class JsonSink implements AnswerSink {
     // Responses of our own are here only when the client sent a batch.
     return JSON.stringify(isList || this.#locals.length > 0 ? all : all[0])
   }
+}
+
+function isResponse(message: unknown): message is JsonObject {
+  return isObject(message) && !hasMethod(message)
 }

@@ -14,6 +14,8 @@ import { CodeMode } from '../code-mode/code-mode.ts'
 import type { SandboxPool } from '../code-mode/sandbox-pool.ts'
 import { isAdopted, lostUpstream } from '../session/handshake.ts'
 import type { Handshake } from '../session/handshake.ts'
+import { rateError, refuseRate } from '../session/request-allowance.ts'
+import type { RequestAllowance } from '../session/request-allowance.ts'
 import type { SessionRegistry } from '../session/registry.ts'
 import type { Session } from '../session/session.ts'
 import type { RootAnswers } from '../stream/root-answers.ts'
@@ -24,6 +26,7 @@ import type { Upstream } from '../upstream/upstream.ts'
 import { toAdapterError } from './adapter-error.ts'
 import { refuseAmbiguity } from './ambiguity.ts'
 import { classify } from './era.ts'
+import type { Era } from './era.ts'
 import { answerEndedStream } from './ended-stream.ts'
 import type { Exchange } from './exchange.ts'
 import { fail, firstId } from './failure.ts'
@@ -33,6 +36,7 @@ import type { Envelope, Message, RequestId } from './json-rpc.ts'
 import type { Listings } from './listings.ts'
 import { Planner } from './plan.ts'
 import { refuseEncoding } from './content-encoding.ts'
+import { OwnedEventIds } from './owned-event-ids.ts'
 import { withRelayedIds } from './relayed-ids.ts'
 import { SessionPosts } from './session-posts.ts'
 import { StandaloneStream } from './standalone-stream.ts'
@@ -67,8 +71,18 @@ export interface McpEndpointOptions {
   readonly tracer?: CallTracer | undefined
   /** Where the scripts of code mode run; undefined where no server has code mode. */
   readonly sandboxes: SandboxPool | undefined
+  /** What clients may request; undefined without a limit. A request over HTTP has taken one before it gets here. */
+  readonly allowance?: RequestAllowance | undefined
   /** URL prefix for clients whose request has no Host. */
   readonly fallbackBaseUrl: string
+}
+
+/** A POST that was read. */
+interface ReceivedPost {
+  readonly exchange: Exchange
+  readonly envelope: Envelope
+  readonly body: Uint8Array | string
+  readonly era: Era
 }
 
 /** See the file comment. One per worker and server. */
@@ -129,7 +143,7 @@ export class McpEndpoint {
     const { sandboxes } = options
     this.#codeMode =
       codeModeEnabled && sandboxes !== undefined
-        ? new CodeMode(server, config, sandboxes)
+        ? new CodeMode(server, config, sandboxes, (principal) => this.#ration(principal))
         : undefined
     this.#keepAlive = setInterval(() => {
       for (const stream of this.#streams) stream.keepAlive()
@@ -143,7 +157,9 @@ export class McpEndpoint {
         this.#post(exchange)
         return
       case 'GET':
-        this.#withSession(exchange, null, (session) => this.#openStream(exchange, session))
+        this.#withSession(exchange, null, (session) =>
+          this.#openStream(this.#owned(exchange, session), session),
+        )
         return
       default:
         this.#withSession(exchange, null, (session) => void this.#delete(exchange, session))
@@ -169,6 +185,7 @@ export class McpEndpoint {
     let exchange = received
     let body = request.body ?? ''
     let envelope: Envelope | undefined
+    let era: Era
     try {
       refuseEncoding(request.headers)
       envelope = readEnvelope(body)
@@ -181,13 +198,32 @@ export class McpEndpoint {
         refuseAmbiguity(body, envelope.isBatch)
         envelope.messages.forEach(refuseNamelessCall)
       }
-      const era = classify(envelope, request.headers)
-      if (era.kind === 'stateless') {
-        this.#takeStateless(exchange, envelope, era.message, body)
-        return
-      }
+      era = classify(envelope, request.headers)
     } catch (error) {
       fail(exchange, toAdapterError(error), firstId(envelope))
+      return
+    }
+    const whole = { exchange, envelope, body, era }
+    const { allowance } = this.#options
+    const { length } = envelope.messages
+    if (allowance === undefined || length === 1) {
+      this.#take(whole)
+      return
+    }
+    // Each message of a batch costs what it would cost alone.
+    allowance
+      .takeRest(request.principal, length)
+      .then((retryAfterMs) => {
+        if (!exchange.isOpen) return
+        if (retryAfterMs > 0) refuseRate(exchange, retryAfterMs)
+        else this.#take(whole)
+      })
+      .catch((error: unknown) => fail(exchange, toAdapterError(error), null))
+  }
+
+  #take({ exchange, envelope, body, era }: ReceivedPost): void {
+    if (era.kind === 'stateless') {
+      this.#takeStateless(exchange, envelope, era.message, body)
       return
     }
     const [message] = envelope.messages
@@ -195,7 +231,8 @@ export class McpEndpoint {
       (one) => one.kind === 'request' && one.method === 'initialize',
     )
     if (isInitialize && message?.kind === 'request' && !envelope.isBatch) {
-      new InitializePost({ ...this.#options, exchange, request: message, body }).start()
+      const watch = this.#planner.watch([message])
+      new InitializePost({ ...this.#options, watch, exchange, request: message, body }).start()
       return
     }
     if (isInitialize) {
@@ -206,10 +243,21 @@ export class McpEndpoint {
       )
       return
     }
-    const parsed = envelope
     this.#withSession(exchange, firstId(envelope), (session) =>
-      this.#takeInSession(exchange, session, parsed, body),
+      this.#takeInSession(this.#owned(exchange, session), session, envelope, body),
     )
+  }
+
+  /** An upstream with sessions knows whose an event is. */
+  #owned(exchange: Exchange, { key, record }: Session): Exchange {
+    if (record.upstreamSessionId !== null) return exchange
+    return new OwnedEventIds(exchange, { signer: this.#options.services.signer, key })
+  }
+
+  /** Counts a call that a script makes; rejects when it may not be made now. */
+  async #ration(principal: string): Promise<void> {
+    const retryAfterMs = (await this.#options.allowance?.take(principal)) ?? 0
+    if (retryAfterMs > 0) throw rateError(retryAfterMs)
   }
 
   #takeStateless(
@@ -301,6 +349,7 @@ export class McpEndpoint {
       lastEventId: headerValue(received, 'last-event-id'),
       orphanRewrite: this.#planner.orphanRewrite(session, received),
       strayRewrite: this.#planner.strayRewrite(session, received),
+      watch: this.#planner.watch([]),
       headers: (resumes) => {
         sentTo = session.record.upstreamSessionId
         const kept = resumes ? received : withoutHeader(received, 'last-event-id')

@@ -8,8 +8,7 @@ import { asUpstreamSees } from '../adapters/session-root.ts'
 import type { ServerConfig } from '../../shared/config/config.ts'
 import type { JsonObject, SessionKey } from '../../shared/state/records.ts'
 import type { PendingRewrite } from '../session/session.ts'
-import { hasMethod, isObject } from './json-rpc.ts'
-import { messageOf } from './sse.ts'
+import { isObject } from './json-rpc.ts'
 
 const LOST_FILE =
   'The tool ran, but its file was not kept, because the replica of this gateway that waited for it is gone. Call the tool again.'
@@ -36,7 +35,7 @@ export function orphanRewrite(context: OrphanContext): PendingRewrite | undefine
     rewrite: async (response) => {
       const { result } = response
       if (!isObject(result)) return response
-      if (Array.isArray(result['tools'])) return list?.rewrite(response) ?? response
+      if (holdsTools(response)) return list?.rewrite(response) ?? response
       const isLost = Array.isArray(result['content']) && JSON.stringify(result).includes(place)
       return isLost ? { ...response, result: withFailure(result, LOST_FILE) } : response
     },
@@ -57,19 +56,15 @@ export function strayRewrite(list: PendingRewrite | undefined): PendingRewrite |
   }
 }
 
-/** Whether an event is no answer with tools. Most need no parsing to tell: the word is not in them, nor an escape that may hide it. */
-export function isNoToolList(event: Uint8Array): boolean {
-  const bytes = Buffer.from(event.buffer, event.byteOffset, event.byteLength)
-  if (!bytes.includes('tools') && !bytes.includes(String.raw`\u`)) return true
-  try {
-    const message = messageOf(event)
-    return message === undefined || hasMethod(message) || !holdsTools(message)
-  } catch {
-    // Whoever reads it says what is wrong.
-    return false
-  }
+/** Some clients don't tell capitals from small letters. */
+function holdsTools(message: JsonObject): boolean {
+  return membersLike(message, 'result').some(
+    (result) => isObject(result) && membersLike(result, 'tools').some(Array.isArray),
+  )
 }
 
-function holdsTools({ result }: JsonObject): boolean {
-  return isObject(result) && Array.isArray(result['tools'])
+function membersLike(object: JsonObject, name: string): unknown[] {
+  return Object.keys(object)
+    .filter((key) => key.toUpperCase() === name.toUpperCase())
+    .map((key) => object[key])
 }

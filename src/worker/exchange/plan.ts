@@ -24,6 +24,7 @@ import { isObject, rpcError } from './json-rpc.ts'
 import type { Message, RequestId } from './json-rpc.ts'
 import { orphanRewrite, strayRewrite } from './orphaned-response.ts'
 import { originalId } from './relayed-ids.ts'
+import type { ListWatch } from './list-watch.ts'
 import type { ToolLists } from './tool-lists.ts'
 
 type Request = Extract<Message, { kind: 'request' }>
@@ -103,6 +104,11 @@ export class Planner {
   /** What a request without a session needs: there are tools to hide or to clean, but none are pinned. */
   statelessRewrite(method: string): PendingRewrite | undefined {
     return method === 'tools/list' ? this.#toolLists.statelessRewrite() : undefined
+  }
+
+  /** For lists of tools in an answer to these requests that did not ask for one; undefined where lists do no harm. */
+  watch(requests: readonly Pick<Request, 'id' | 'method'>[]): ListWatch | undefined {
+    return this.#toolLists.watch(requests)
   }
 
   /** For a response on a resumed stream whose own rewrite is gone; undefined where none can need one. */

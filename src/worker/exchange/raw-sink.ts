@@ -5,6 +5,14 @@ import type { UpstreamCall } from '../upstream/upstream.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import { isEventStream } from './media-type.ts'
+import type { ListWatch } from './list-watch.ts'
+import type { ToolListScanner } from './tool-list-scanner.ts'
+
+/** How an answer is looked at on its way. */
+export interface Watched {
+  readonly watch: ListWatch
+  readonly scanner: ToolListScanner
+}
 
 /** Relays bytes as they come, at the client's pace. */
 export class RawSink implements AnswerSink {
@@ -13,7 +21,10 @@ export class RawSink implements AnswerSink {
   readonly #isStream: boolean
   /** Until it is sent. */
   #head: { readonly status: number; readonly headers: HeaderList } | undefined
+  readonly #watched: Watched | undefined
+  readonly #call: UpstreamCall
   #resumable = false
+  #over = false
   /** The last bytes of the chunk before: a field name may be cut in two. */
   #tail = '\n'
 
@@ -26,18 +37,20 @@ export class RawSink implements AnswerSink {
     head: { status: number; headers: HeaderList },
     call: UpstreamCall,
     onCut: (error: AdapterError, resumable: boolean) => void,
-    { waits = false }: { readonly waits?: boolean } = {},
+    {
+      waits = false,
+      watched,
+    }: { readonly waits?: boolean; readonly watched?: Watched | undefined } = {},
   ) {
     this.#exchange = exchange
     this.#onCut = onCut
     exchange.onDrain(() => call.resume())
-    this.#pause = () => call.pause()
+    this.#call = call
+    this.#watched = watched
     this.#isStream = isEventStream(head.headers)
     this.#head = head
     if (this.#isStream || !waits) this.#begin()
   }
-
-  readonly #pause: () => void
 
   /** Whether the client has seen anything of the answer. */
   get hasBegun(): boolean {
@@ -45,17 +58,26 @@ export class RawSink implements AnswerSink {
   }
 
   data(chunk: Uint8Array): void {
+    if (this.#over) return
+    if (this.#watched?.scanner.push(chunk) === true) {
+      this.#over = true
+      this.#call.abort()
+      this.#onCut(this.#watched.watch.found(), this.#resumable)
+      return
+    }
     if (this.#isStream && !this.#resumable) this.#lookForEventId(chunk)
     this.#begin()
-    if (!this.#exchange.write(chunk)) this.#pause()
+    if (!this.#exchange.write(chunk)) this.#call.pause()
   }
 
   end(): void {
+    if (this.#over) return
     this.#begin()
     this.#exchange.end()
   }
 
   error(error: AdapterError): void {
+    if (this.#over) return
     this.#onCut(error, this.#resumable)
   }
 

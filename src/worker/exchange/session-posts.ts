@@ -247,6 +247,7 @@ export class SessionPosts {
       isSafe: requests.length > 0 && requests.every((request) => SAFE_METHODS.has(request.method)),
       rewrites,
       locals,
+      watch: this.#planner.watch(requests),
       maxResponseBytes: config.core.maxResponseMessageBytes,
       timeoutMs: callTimeoutMs(server, requests),
       recover:

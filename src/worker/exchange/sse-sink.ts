@@ -11,7 +11,15 @@ import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
 import { findByResponseId, hasMethod } from './json-rpc.ts'
 import type { KnownAnswers } from './known-answers.ts'
-import { hasEventId, messageEvent, messageOf, withEventData, withPlainData } from './sse.ts'
+import type { ListWatch } from './list-watch.ts'
+import {
+  hasEventId,
+  hidesData,
+  messageEvent,
+  messageOf,
+  withEventData,
+  withPlainData,
+} from './sse.ts'
 
 /** Finds the rewrite for a response by the key of its id (`idKey`), once. */
 type TakeRewrite = (key: string) => PendingRewrite | undefined
@@ -25,6 +33,7 @@ export class SseSink implements AnswerSink {
   readonly #call: UpstreamCall
   readonly #intercept: ((event: Uint8Array) => Uint8Array | undefined) | undefined
   readonly #passes: ((event: Uint8Array) => boolean) | undefined
+  readonly #watch: ListWatch | undefined
   readonly #onEnd: (resumable: boolean) => void
   readonly #onCut: (error: AdapterError, resumable: boolean) => void
   #work: Promise<void> = Promise.resolve()
@@ -42,6 +51,8 @@ export class SseSink implements AnswerSink {
     intercept?: ((event: Uint8Array) => Uint8Array | undefined) | undefined
     /** Tells events that need no look: they go on at once, unless others before them wait. */
     passes?: ((event: Uint8Array) => boolean) | undefined
+    /** Looks at events that nothing is rewritten in. */
+    watch?: ListWatch | undefined
     locals: readonly JsonObject[]
     maxBytes: number
     call: UpstreamCall
@@ -56,6 +67,7 @@ export class SseSink implements AnswerSink {
     this.#intercept = options.intercept
     this.#passes = options.passes
     this.#call = options.call
+    this.#watch = options.watch
     this.#onEnd = options.onEnd
     this.#onCut = options.onCut
     options.exchange.onDrain(() => options.call.resume())
@@ -142,6 +154,7 @@ export class SseSink implements AnswerSink {
     if (!this.#resumable) this.#resumable = hasEventId(received)
     const event = this.#intercept === undefined ? received : this.#intercept(received)
     if (event === undefined) return undefined
+    if (this.#watch !== undefined && hidesData(event)) throw this.#watch.found()
     const known = this.#known
     const place = known && plainDataPlace(event)
     const data = place && event.subarray(place.start, place.end)
@@ -151,10 +164,13 @@ export class SseSink implements AnswerSink {
       return withPlainData(event, place, found.rewritten())
     }
     const message = messageOf(event)
-    if (message === undefined || hasMethod(message)) return event
+    const isResponse = message !== undefined && !hasMethod(message)
+    const rewrite = isResponse ? (taken ?? findByResponseId(message['id'], this.#take)) : undefined
+    if (!isResponse || rewrite === undefined) {
+      this.#watch?.refuse(event, true)
+      return event
+    }
     const { id } = message
-    const rewrite = taken ?? findByResponseId(id, this.#take)
-    if (rewrite === undefined) return event
     try {
       const rewritten = await rewrite.rewrite(message, (kept, memo) => {
         if (data) {

@@ -8,6 +8,9 @@ const LF = 0x0a
 const CR = 0x0d
 const COLON = 0x3a
 const DATA_FIELD = Buffer.from('data: ')
+/** In UTF-8. */
+// oxlint-disable-next-line no-control-regex -- they end lines to some
+const OTHER_LINE_END = /(?:[\v\f\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9])$/
 
 /** The JSON-RPC message in an event, if there is one. Throws ADAPTER_UPSTREAM_INVALID for one that must not be parsed. */
 export function messageOf(event: Uint8Array): JsonObject | undefined {
@@ -23,6 +26,22 @@ export function withPlainData(
   data: Uint8Array,
 ): Uint8Array {
   return concat([event.subarray(0, lineStart), DATA_FIELD, data, event.subarray(end)])
+}
+
+/**
+ * Whether there is data right after what some readers take for the end of a line, where the rule knows none: they would read a message that we don't.
+ * Python's `splitlines` is what they use.
+ */
+export function hidesData(events: Uint8Array): boolean {
+  const bytes = Buffer.from(events.buffer, events.byteOffset, events.byteLength)
+  let at = bytes.indexOf('data', 1)
+  for (; at !== -1; at = bytes.indexOf('data', at + 4)) {
+    const before = bytes[at - 1] ?? 0
+    // Most are right after a line feed, or a word of a text.
+    if (before === LF || before === CR || (before > 0x1e && before < 0x80)) continue
+    if (OTHER_LINE_END.test(bytes.toString('latin1', Math.max(0, at - 3), at))) return true
+  }
+  return false
 }
 
 /** Whether an event carries an id, so that a client may ask for what follows it. */

@@ -13,9 +13,11 @@ import { isReadable, UpstreamGet } from '../stream/upstream-get.ts'
 import type { GetPlan } from '../stream/upstream-get.ts'
 import { withoutHeader } from '../upstream/forwarded-headers.ts'
 import type { Upstream, UpstreamCall } from '../upstream/upstream.ts'
+import { toAdapterError } from './adapter-error.ts'
 import { credentialRefusal } from './credential-refusal.ts'
 import { RawSink } from './raw-sink.ts'
-import { isNoToolList } from './orphaned-response.ts'
+import type { ListWatch } from './list-watch.ts'
+import { mayHoldTools } from './tool-list-scanner.ts'
 import { SseSink } from './sse-sink.ts'
 import type { AnswerSink } from './answer-sink.ts'
 import type { Exchange } from './exchange.ts'
@@ -39,6 +41,8 @@ export interface StandaloneStreamOptions {
   readonly orphanRewrite: PendingRewrite | undefined
   /** Looks at responses where none belongs. Undefined when none can do harm. */
   readonly strayRewrite: PendingRewrite | undefined
+  /** Looks at what is no response that could be rewritten. Undefined as the one before. */
+  readonly watch: ListWatch | undefined
   /** Whether the adapter has notifications of its own to send: then a stream is served even when the upstream has none. */
   readonly hasOwnEvents: boolean
   readonly maxEventBytes: number
@@ -162,8 +166,7 @@ export class StandaloneStream implements StreamClient, NotificationSink {
     // To a client, 404 would say that its session is gone; here there is none to be gone.
     const isAbsent = status === 405 || (status === 404 && session.record.upstreamSessionId === null)
     if (!isAbsent) {
-      this.#hasBegun = true
-      this.#sink = this.#openSink(status, headers, call)
+      this.#begin(status, headers, call)
       return
     }
     call.abort()
@@ -195,8 +198,18 @@ export class StandaloneStream implements StreamClient, NotificationSink {
     else this.#sink.error(error)
   }
 
+  #begin(status: number, headers: HeaderList, call: UpstreamCall): void {
+    try {
+      this.#sink = this.#openSink(status, headers, call)
+      this.#hasBegun = true
+    } catch (error) {
+      call.abort()
+      this.error(toAdapterError(error))
+    }
+  }
+
   #openSink(status: number, headers: HeaderList, call: UpstreamCall): AnswerSink {
-    const { exchange, session, maxEventBytes, orphanRewrite, strayRewrite } = this.#options
+    const { exchange, session, maxEventBytes, orphanRewrite, strayRewrite, watch } = this.#options
     // A stream that breaks off is closed: clients open another, with Last-Event-ID when they have one.
     const onCut = (): void => {
       // The upstream's has told so, or this one found out by itself.
@@ -205,13 +218,17 @@ export class StandaloneStream implements StreamClient, NotificationSink {
     }
     const mayHoldAnswers = this.plan.resumes || session.hasSuspended
     const orphan = this.plan.resumes ? orphanRewrite : strayRewrite
-    if (!this.#isOpen || (!session.hasSuspended && orphan === undefined))
-      return new RawSink(exchange, { status, headers }, call, onCut)
+    if (!this.#isOpen || (!session.hasSuspended && orphan === undefined)) {
+      // Some clients take whatever comes for a stream.
+      const watched = watch && { watch, scanner: watch.streamScanner(headers) }
+      return new RawSink(exchange, { status, headers }, call, onCut, { watched })
+    }
     return new SseSink({
       exchange,
       head: { status, headers },
       take: (key) => session.takeSuspended(key) ?? orphan,
-      passes: mayHoldAnswers ? undefined : isNoToolList,
+      passes: mayHoldAnswers ? undefined : (event) => !mayHoldTools(event),
+      watch,
       locals: [],
       maxBytes: maxEventBytes,
       call,

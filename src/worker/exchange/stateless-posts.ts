@@ -87,6 +87,7 @@ export class StatelessPosts {
         rewrite === undefined || request === undefined ? [] : [[idKey(request.id), rewrite]],
       ),
       locals: [],
+      watch: this.#planner.watch(requests),
       maxResponseBytes: config.core.maxResponseMessageBytes,
       timeoutMs: callTimeoutMs(server, requests),
       recover: undefined,

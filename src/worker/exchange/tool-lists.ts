@@ -1,5 +1,6 @@
 /** What becomes of lists of tools on their way to clients: shaped for everybody alike, then held to what the tools of the session are pinned to. */
 import type { Config, ServerConfig } from '../../shared/config/config.ts'
+import { AdapterError } from '../../shared/errors.ts'
 import type { Log } from '../../shared/log.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
 import { withoutDrifted, withWarnings } from '../catalogue/drift.ts'
@@ -8,8 +9,13 @@ import type { Listing, ShapedTools } from '../catalogue/shape.ts'
 import type { PendingRewrite } from '../session/session.ts'
 import { isObject, rpcError } from './json-rpc.ts'
 import type { RequestId } from './json-rpc.ts'
+import { ListWatch } from './list-watch.ts'
 import { KnownAnswers } from './known-answers.ts'
 import type { ListPlace, ToolGuard } from './tool-guard.ts'
+
+const MESSAGE_MEMBERS = ['jsonrpc', 'id', 'method', 'result', 'error'] as const
+const RESULT_MEMBERS = ['tools', 'nextCursor'] as const
+const TOOL_MEMBERS = ['name', 'title', 'description', 'inputSchema', 'annotations'] as const
 
 /** Tools that one line of the log names. */
 const MAX_LOGGED = 20
@@ -43,6 +49,19 @@ export class ToolLists {
     this.#config = options.config
     this.#log = options.log
     this.looksAtTools = looksAtTools(options.server, options.config)
+  }
+
+  /** For the answer to these requests; undefined where nothing is done with lists. */
+  watch(
+    requests: readonly { readonly id: RequestId; readonly method: string }[],
+  ): ListWatch | undefined {
+    if (!this.looksAtTools) return undefined
+    return new ListWatch(requests, () =>
+      this.#log.warn(
+        { server: this.#server.id },
+        'the upstream sent a list of tools where none was asked for, which was not passed on',
+      ),
+    )
   }
 
   /** For a list in a session. */
@@ -91,8 +110,11 @@ export class ToolLists {
   }
 
   #shape(response: JsonObject, hasSession: boolean): ShapedTools | undefined {
+    refuseLookalikes(response, MESSAGE_MEMBERS)
     const { result } = response
+    if (isObject(result)) refuseLookalikes(result, RESULT_MEMBERS)
     if (!isObject(result) || !Array.isArray(result['tools'])) return undefined
+    for (const tool of result['tools']) if (isObject(tool)) refuseLookalikes(tool, TOOL_MEMBERS)
     const addHelper = hasSession && result['nextCursor'] === undefined
     const shaped = shapeTools(result, this.#server, this.#config, { addHelper })
     if (shaped.cleaned.size > 0) this.#logCleaned(shaped)
@@ -108,6 +130,19 @@ export class ToolLists {
     const details = { server: this.#server.id, count: cleaned.size, tools }
     if (mode === 'block') this.#log.warn(details, 'tools are hidden for the text in them')
     else this.#log.info(details, 'text of tools was cleaned')
+  }
+}
+
+/** Some clients don't tell capitals from small letters: what we judge would not be what they read. Throws ADAPTER_UPSTREAM_INVALID. */
+function refuseLookalikes(object: JsonObject, names: readonly string[]): void {
+  for (const key of Object.keys(object)) {
+    if (names.includes(key)) continue
+    const name = names.find((one) => one.toUpperCase() === key.toUpperCase())
+    if (name === undefined) continue
+    throw new AdapterError(
+      'ADAPTER_UPSTREAM_INVALID',
+      `the upstream server's list of tools has a member that some clients take for "${name}"`,
+    )
   }
 }
 

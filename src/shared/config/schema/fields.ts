@@ -231,3 +231,19 @@ function normalizePath(path: string): string {
 function isPlainPath(path: string): boolean {
   return PATH.test(path) && !path.split('/').some((segment) => segment === '.' || segment === '..')
 }
+
+/** What is wrong with a URL that `hasReadableUser` is false for. */
+export const UNREADABLE_USER =
+  'has a % in its user or password that encodes nothing; write %25 for a percent sign'
+
+/** Whether user and password of a URL, where it has them, can be decoded. */
+export function hasReadableUser(url: string): boolean {
+  if (!URL.canParse(url)) return true
+  const { username, password } = new URL(url)
+  try {
+    for (const part of [username, password]) decodeURIComponent(part)
+    return true
+  } catch {
+    return false
+  }
+}

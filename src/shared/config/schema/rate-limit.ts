@@ -8,7 +8,7 @@ export const rateLimitSchema = section({
     .nullable()
     .default(null)
     .describe(
-      'MCP requests (POST, GET, DELETE) that each principal may make a minute, over all replicas; a batch is one. Without authentication all clients are one principal. Null for no limit.',
+      'MCP requests (POST, GET, DELETE) that each principal may make a minute, over all replicas; each message of a batch and each call of a script counts. Without authentication all clients are one principal. Null for no limit.',
     ),
   burst: positive()
     .nullable()

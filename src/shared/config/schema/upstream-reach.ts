@@ -2,7 +2,7 @@
 
 import { z } from 'zod'
 
-import { isHttpUrl, section, text } from './fields.ts'
+import { hasReadableUser, isHttpUrl, section, text, UNREADABLE_USER } from './fields.ts'
 
 /** `servers[].upstream.tls`. */
 export const upstreamTlsSchema = section({
@@ -44,6 +44,7 @@ export function proxyUrl() {
       error:
         'must be http:// or https:// with a host, perhaps user:password@ and a port, and no path, such as http://proxy.example:3128',
     })
+    .refine(hasReadableUser, { error: UNREADABLE_USER })
     .transform((url) => (url === '' ? null : url))
     .nullable()
     .default(null)
