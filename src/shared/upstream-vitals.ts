@@ -32,6 +32,8 @@ const HAS_ANSWERED = 5
 const LAST_FAILURE = 6
 const LATENCY_MS = 7
 const IS_PROBED = 8
+/** Which worker asks the upstream itself, counted from 1; 0 for none. */
+const ASKED_BY = 9
 
 /** Places of times in its second line. */
 const OPEN_UNTIL = 0
@@ -207,6 +209,16 @@ export class ServerVitals {
     Atomics.sub(this.#own, worker * COUNTS_PER_LINE + OWN_TRIALS, 1)
   }
 
+  /** Whether this worker is the one to ask the upstream itself; false while one of the replica does. After true, `endAsking` must follow. */
+  beginAsking(worker: number): boolean {
+    return Atomics.compareExchange(this.#counts, ASKED_BY, 0, worker + 1) === 0
+  }
+
+  /** Does nothing when it is another worker that asks. */
+  endAsking(worker: number): void {
+    Atomics.compareExchange(this.#counts, ASKED_BY, worker + 1, 0)
+  }
+
   /** Requests that a worker has under way. Only that worker writes it, so that it needs no lock. */
   setInFlight(worker: number, count: number): void {
     this.#own[worker * COUNTS_PER_LINE + IN_FLIGHT] = count
@@ -215,6 +227,7 @@ export class ServerVitals {
   /** A worker starts: what a worker before it had in hand is gone. */
   resetWorker(worker: number): void {
     this.setInFlight(worker, 0)
+    this.endAsking(worker)
     const lost = Atomics.exchange(this.#own, worker * COUNTS_PER_LINE + OWN_TRIALS, 0)
     if (lost > 0) Atomics.sub(this.#counts, TRIALS, lost)
   }

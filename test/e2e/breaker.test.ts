@@ -41,7 +41,9 @@ t.test(
     const { upstream, replica, url } = await startBreakerRig(test)
     const session = await WireSession.open(url)
     upstream.scripts.set('tools/call broken', fails)
+    upstream.scripts.set('probe', fails)
     for (let n = 0; n < 3; n++) test.equal((await session.call('broken')).status, 500)
+    await untilState(replica, 'open')
     const before = upstream.received.length
     const refused = await session.post({ jsonrpc: '2.0', id: 'mine', method: 'tools/list' })
     test.equal(refused.status, 503)
@@ -80,7 +82,11 @@ t.test(
     test.equal(status, 503)
     test.equal(reason, 'upstream_unhealthy')
     test.match(server, { status: 'degraded', detail: 'upstream_unhealthy' })
-    test.match(server.breaker, { state: 'open', consecutive_failures: 3, failure_threshold: 3 })
+    test.match(
+      server.breaker,
+      { state: 'open', consecutive_failures: 4, failure_threshold: 3 },
+      'three requests and the ping that was to make sure',
+    )
     test.notMatch(body, /127\.0\.0\.1|last_error|broken/, 'nobody is told addresses or errors')
     test.equal((await send(`${replica.url}/readyz`, { method: 'GET' })).status, 200)
     test.equal((await send(`${replica.url}/livez`, { method: 'GET' })).status, 200)
@@ -124,7 +130,8 @@ t.test('what clients do wrong and what tools answer never counts', async (test) 
 })
 
 t.test('opening closes nothing that works', async (test) => {
-  const { upstream, url } = await startBreakerRig(test)
+  const { upstream, replica, url } = await startBreakerRig(test)
+  upstream.scripts.set('probe', fails)
   upstream.scripts.set('GET', (_request, response) => beginStream(response))
   upstream.scripts.set('tools/call long', (_request, response) => beginStream(response))
   upstream.scripts.set('tools/call broken', fails)
@@ -133,6 +140,7 @@ t.test('opening closes nothing that works', async (test) => {
   const listening = await session.get()
   const call = await session.stream(session.message('tools/call', { name: 'long' }))
   for (let n = 0; n < 3; n++) await session.call('broken')
+  await untilState(replica, 'open')
   test.equal((await session.request('tools/list')).status, 503)
 
   const [running] = upstream.requests('tools/call long')
@@ -174,6 +182,7 @@ t.test('after the cooldown requests probe, one by one, and their outcome decides
   const { upstream, replica, url } = await startBreakerRig(test, { open_cooldown_seconds: 1 })
   const session = await WireSession.open(url)
   upstream.scripts.set('tools/call broken', fails)
+  upstream.scripts.set('probe', fails)
   const open = async (): Promise<void> => {
     for (let n = 0; n < 3; n++) await session.call('broken')
     await untilState(replica, 'open')
@@ -205,8 +214,8 @@ t.test('after the cooldown requests probe, one by one, and their outcome decides
     const { status } = await session.call('broken')
     return status === 500
   })
-  test.equal((await healthOf(replica)).server.breaker.state, 'open', 'one failure opens it again')
-  test.equal((await session.call('x')).status, 503)
+  await untilState(replica, 'open')
+  test.equal((await session.call('x')).status, 503, 'one failure opens it again')
 })
 
 function arrived(held: readonly ReceivedRequest[]): Promise<string> {
@@ -217,10 +226,12 @@ function arrived(held: readonly ReceivedRequest[]): Promise<string> {
 }
 
 t.test('a trial whose client leaves makes room for the next', async (test) => {
-  const { upstream, url } = await startBreakerRig(test, { open_cooldown_seconds: 1 })
+  const { upstream, replica, url } = await startBreakerRig(test, { open_cooldown_seconds: 1 })
   const session = await WireSession.open(url)
   upstream.scripts.set('tools/call broken', fails)
+  upstream.scripts.set('probe', fails)
   for (let n = 0; n < 3; n++) await session.call('broken')
+  await untilState(replica, 'open')
   const { held, script } = holding()
   upstream.scripts.set('tools/call held', script)
   const leaving = new AbortController()
@@ -261,6 +272,8 @@ t.test('calls that time out count when the upstream is silent, and only then', a
   test.equal((await healthOf(replica)).server.breaker.state, 'closed', 'one tool is slow')
   // The news of a call that is given up would be answered, too.
   upstream.scripts.set('notifications/cancelled', () => undefined)
+  upstream.scripts.set('probe', () => undefined)
   for (let n = 0; n < 3; n++) test.equal((await session.call('slow')).status, 504)
-  test.equal((await healthOf(replica)).server.breaker.state, 'open', 'nothing is answered')
+  await untilState(replica, 'open')
+  test.equal((await session.call('quick')).status, 503, 'nothing is answered')
 })

@@ -55,6 +55,7 @@ export async function startBreakerRig(
 
 /** What `/healthz` says of a server. */
 export interface ServerReport {
+  readonly server_id: string
   readonly status: string
   readonly detail?: string
   readonly breaker: { readonly state: string; readonly consecutive_failures: number }

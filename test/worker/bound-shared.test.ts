@@ -5,9 +5,18 @@ import type { Test } from 'tap'
 import { AdapterError } from '../../src/shared/errors.ts'
 import type { Log } from '../../src/shared/log.ts'
 import { BoundUpstream } from '../../src/worker/upstream/bound/bound-upstream.ts'
+import type {
+  MessageConnection,
+  MessageListener,
+  MessageTransport,
+} from '../../src/worker/upstream/bound/message-connection.ts'
 import { SharedTransport } from '../../src/worker/upstream/bound/shared/shared-transport.ts'
 import { eventually } from '../support/eventually.ts'
-import { INITIALIZE_RESULT, ScriptedTransport } from '../support/scripted-connection.ts'
+import {
+  INITIALIZE_RESULT,
+  ScriptedConnection,
+  ScriptedTransport,
+} from '../support/scripted-connection.ts'
 import { UpstreamClient } from '../support/upstream-client.ts'
 
 function start(t: Test, { initializeTimeoutMs = 10_000, maxRestarts = 5 } = {}) {
@@ -243,4 +252,74 @@ t.test('a refused initialize is told, and asked again for the next session', asy
   inner.onSent = ({ id }, connection) => connection.answer(id, INITIALIZE_RESULT)
   t.match((await client.initialize()).messages, [{ result: INITIALIZE_RESULT }])
   t.equal(inner.connections.length, 1)
+})
+
+/** A transport whose connections are opened when the test says so. */
+class SlowTransport implements MessageTransport {
+  readonly opens: {
+    readonly listener: MessageListener
+    readonly resolve: (connection: MessageConnection) => void
+    readonly reject: (error: AdapterError) => void
+  }[] = []
+
+  open(listener: MessageListener): Promise<MessageConnection> {
+    return new Promise((resolve, reject) => this.opens.push({ listener, resolve, reject }))
+  }
+
+  async close(): Promise<void> {}
+}
+
+function startSlow(t: Test) {
+  const inner = new SlowTransport()
+  const nothing = (): void => {}
+  const transport = new SharedTransport({
+    serverId: 's',
+    transport: inner,
+    initializeTimeoutMs: 10_000,
+    maxRestarts: 5,
+    windowMs: 60_000,
+    log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
+  })
+  t.teardown(() => transport.close())
+  const nobody = { message: nothing, closed: nothing }
+  const open = (): Promise<MessageConnection> =>
+    transport.open(nobody, [], new AbortController().signal)
+  const opened = async (number: number) => {
+    await eventually(`${number} are opened`, () => inner.opens.length >= number)
+    const found = inner.opens[number - 1]
+    if (found === undefined) throw new Error(`no connection ${number}`)
+    return found
+  }
+  return { inner, open, opened }
+}
+
+t.test('a server that dies while it is started takes nobody from the next one', async (t) => {
+  const { inner, open, opened } = startSlow(t)
+  const one = open()
+  const early = await opened(1)
+  early.listener.closed(lost())
+  const other = open()
+  const next = await opened(2)
+  early.reject(lost())
+  await t.rejects(one, { code: 'ADAPTER_UPSTREAM_UNREACHABLE' })
+  const third = open()
+  next.resolve(new ScriptedConnection(next.listener, () => {}))
+  await Promise.all([other, third])
+  t.equal(inner.opens.length, 2, 'the third shares the second')
+  next.listener.closed(lost())
+  const fourth = open()
+  const last = await opened(3)
+  last.resolve(new ScriptedConnection(last.listener, () => {}))
+  await fourth
+})
+
+t.test('a server whose words while it is started are the end of it is ended', async (t) => {
+  const { open, opened } = startSlow(t)
+  const one = open()
+  const { listener, resolve } = await opened(1)
+  listener.message(Buffer.from('['.repeat(2_000)))
+  const connection = new ScriptedConnection(listener, () => {})
+  resolve(connection)
+  await t.rejects(one, { code: 'ADAPTER_UPSTREAM_INVALID' })
+  t.ok(connection.isClosed)
 })

@@ -8,18 +8,23 @@ import { eventually } from '../support/eventually.ts'
 
 const POLICY = { failureThreshold: 3, openCooldownSeconds: 3_600, halfOpenProbeAllowance: 2 }
 
-/** The breakers of as many workers over the same memory, and what they tell. */
-function breakers(count: number, policy: Partial<typeof POLICY> = {}) {
+/** The breakers of as many workers over the same memory, and what they tell. `ask`: what has one of them ask the upstream itself. */
+function breakers(
+  count: number,
+  policy: Partial<typeof POLICY> = {},
+  ask?: (breaker: Breaker) => Promise<void>,
+) {
   const numbers = { servers: 2, workers: count }
   const { memory } = new UpstreamVitals(numbers)
   const told: string[] = []
   const made = Array.from({ length: count }, (_, worker) => {
     // As another thread does: its own object over the same memory.
     const vitals = new UpstreamVitals(numbers, memory).server(1)
-    return new Breaker({
+    const breaker: Breaker = new Breaker({
       vitals,
       worker,
       policy: { ...POLICY, ...policy },
+      ask: ask && (() => ask(breaker)),
       events: {
         onTransition: (from, to) => told.push(`${from} > ${to}`),
         onRefused: (reason) => told.push(reason),
@@ -27,16 +32,37 @@ function breakers(count: number, policy: Partial<typeof POLICY> = {}) {
           told.push(`ping ${failure ?? 'ok'} ${isCounted ? '' : 'un'}counted ${stateBefore}`),
       },
     })
+    return breaker
   })
   return { made, told, memory, numbers }
 }
 
 /** One that is open and whose cooldown is over. */
-function halfOpen(count: number) {
-  const rig = breakers(count, { openCooldownSeconds: 0 })
+function halfOpen(count: number, ask?: (breaker: Breaker) => Promise<void>) {
+  const rig = breakers(count, { openCooldownSeconds: 0 }, ask)
   const [first] = rig.made
-  for (let n = 0; n < 3; n++) first?.failed('unreachable', false)
+  for (let n = 0; n < 3; n++) first?.failed('unreachable', false, true)
   return rig
+}
+
+/** Asks that wait for the test to say how they went. */
+function asking() {
+  const asked: { readonly breaker: Breaker; end: (how: 'answers' | 'fails') => Promise<void> }[] =
+    []
+  const ask = (breaker: Breaker): Promise<void> =>
+    new Promise((resolve) => {
+      asked.push({
+        breaker,
+        end: async (how) => {
+          if (how === 'answers') breaker.pingAnswered(1, false)
+          else breaker.pingFailed('server_error', 1, true)
+          resolve()
+          // What follows the end of it is done by then.
+          await new Promise((next) => setImmediate(next))
+        },
+      })
+    })
+  return { asked, ask }
 }
 
 function at<T>(items: readonly T[], index: number): T {
@@ -59,6 +85,105 @@ t.test('failures that different workers see are counted together', (test) => {
   }
   test.same(told, ['closed > open', 'breaker_open', 'breaker_open', 'breaker_open'])
   test.end()
+})
+
+t.test(
+  'what requests say is not believed of an upstream that answers when it is asked',
+  async (test) => {
+    const { asked, ask } = asking()
+    const { made, told } = breakers(2, {}, ask)
+    for (const round of [1, 2]) {
+      at(made, 0).failed('server_error', false)
+      at(made, 1).failed('unreachable', false)
+      test.equal(asked.length, round - 1, 'not before there are enough')
+      at(made, 1).failed('timeout', false)
+      test.equal(asked.length, round)
+      test.equal(at(made, 0).admit(), 'pass', 'requests go on meanwhile')
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      await at(asked, round - 1).end('answers')
+      test.match(at(made, 0).vitals.report(), { state: 'closed', failures: 0 })
+    }
+    test.same(told, ['ping ok counted closed', 'ping ok counted closed'])
+  },
+)
+
+t.test('it opens when the upstream fails that is asked, however it fails', async (test) => {
+  const { asked, ask } = asking()
+  const { made, told } = breakers(1, {}, ask)
+  const breaker = at(made, 0)
+  for (let n = 0; n < 3; n++) breaker.failed('server_error', false)
+  test.equal(breaker.present(), 'closed')
+  await at(asked, 0).end('fails')
+  test.equal(breaker.present(), 'open')
+  test.same(told, ['closed > open', 'ping server_error counted closed'])
+})
+
+t.test(
+  'of all workers one asks at a time, and one that dies is followed by another',
+  async (test) => {
+    const { asked, ask } = asking()
+    const { made } = breakers(3, {}, ask)
+    for (const breaker of made) for (let n = 0; n < 4; n++) breaker.failed('timeout', false)
+    test.same(
+      asked.map(({ breaker }) => breaker),
+      [made[0]],
+    )
+    at(made, 1).vitals.resetWorker(1)
+    at(made, 1).failed('timeout', false)
+    test.equal(asked.length, 1, 'it is not this one that asked')
+    at(made, 1).vitals.resetWorker(0)
+    at(made, 2).failed('timeout', false)
+    test.equal(at(asked, 1).breaker, made[2])
+    await at(asked, 1).end('fails')
+    test.equal(at(made, 0).present(), 'open')
+  },
+)
+
+t.test('an answer while it is asked counts, however that ends', async (test) => {
+  const { asked, ask } = asking()
+  const { made } = breakers(2, {}, ask)
+  for (let n = 0; n < 3; n++) at(made, 0).failed('server_error', false)
+  at(made, 1).answered()
+  await at(asked, 0).end('fails')
+  test.match(at(made, 0).vitals.report(), { state: 'closed', failures: 1 })
+})
+
+t.test('where no connection can be made there is nothing to ask', (test) => {
+  const { asked, ask } = asking()
+  const { made } = breakers(1, {}, ask)
+  at(made, 0).failed('server_error', false)
+  at(made, 0).failed('server_error', false)
+  at(made, 0).failed('unreachable', false, true)
+  test.equal(at(made, 0).present(), 'open')
+  test.equal(asked.length, 0)
+  test.end()
+})
+
+t.test('half-open, a failed trial is not believed either', async (test) => {
+  const { asked, ask } = asking()
+  const { made } = halfOpen(1, ask)
+  const breaker = at(made, 0)
+  test.equal(breaker.admit(), 'trial')
+  breaker.failed('server_error', true)
+  breaker.endTrial()
+  test.equal(breaker.present(), 'half_open')
+  await at(asked, 0).end('answers')
+  test.match(breaker.vitals.report(), { state: 'half_open', successes: 1 })
+  test.equal(breaker.admit(), 'trial')
+  breaker.failed('server_error', true)
+  await at(asked, 1).end('fails')
+  test.equal(breaker.vitals.state, 'open')
+})
+
+t.test('what is asked late changes nothing of what was decided meanwhile', async (test) => {
+  const { asked, ask } = asking()
+  const { made } = breakers(1, {}, ask)
+  const breaker = at(made, 0)
+  for (let n = 0; n < 3; n++) breaker.failed('server_error', false)
+  breaker.failed('unreachable', false, true)
+  test.equal(breaker.present(), 'open')
+  await at(asked, 0).end('answers')
+  test.equal(breaker.present(), 'open', 'the cooldown stands')
 })
 
 t.test('a success of any worker starts the count over', (test) => {

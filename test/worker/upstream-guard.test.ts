@@ -22,11 +22,14 @@ class HandMade implements Upstream {
   readonly calls: AnswerListener[] = []
   pings = 0
   aborts = 0
+  /** Whether anything of a request leaves. */
+  hasLeft: boolean | undefined
   ping: () => Promise<void> = () => Promise.resolve()
 
   call(_request: UpstreamRequest, listener: AnswerListener): UpstreamCall {
     this.calls.push(listener)
     return {
+      ...(this.hasLeft === undefined ? {} : { hasLeft: this.hasLeft }),
       abort: () => {
         this.aborts++
       },
@@ -89,6 +92,7 @@ t.test('pings, changes and refusals are told', async (test) => {
   const { guard, bare, outer, told } = guarded(test)
   guard.start()
   await eventually('the ping is told', () => told.length === 1)
+  bare.hasLeft = false
   for (let n = 0; n < 3; n++) {
     const witness = new Witness()
     outer.call(post(), witness)
@@ -101,6 +105,99 @@ t.test('pings, changes and refusals are told', async (test) => {
   await refused.over
   test.equal(refused.code, 'ADAPTER_UPSTREAM_DOWN')
   test.same(told, ['one: ping ok', 'one: closed > open', 'one: breaker_open'])
+})
+
+t.test('before it opens by requests that reached the upstream, that is pinged', async (test) => {
+  const { bare, outer, told, vitals } = guarded(test)
+  bare.hasLeft = true
+  const fail = (end: (listener: AnswerListener | undefined) => void): void => {
+    for (let n = 0; n < 3; n++) {
+      outer.call(post(), new Witness())
+      end(bare.calls.at(-1))
+    }
+  }
+  fail((listener) => listener?.head(500, []))
+  await eventually('it is asked', () => told.length === 1)
+  fail((listener) => listener?.error(unreachable()))
+  await eventually('it is asked again', () => told.length === 2)
+  for (let n = 0; n < 3; n++) outer.call(post(), new Witness()).abort(0)
+  await eventually('and again', () => told.length === 3)
+  test.same(told, ['one: ping ok', 'one: ping ok', 'one: ping ok'])
+  test.match(vitals.report(), { state: 'closed', failures: 0 })
+  bare.ping = () => Promise.reject(unreachable())
+  fail((listener) => listener?.head(500, []))
+  await eventually('it opens', () => vitals.state === 'open')
+  test.equal(bare.pings, 4)
+})
+
+t.test('one that can not be pinged in the background is tried when it fails', async (test) => {
+  const bare = new HandMade()
+  let trials = 0
+  const { outer, vitals } = guarded(
+    test,
+    {},
+    {
+      call: bare.call.bind(bare),
+      close: bare.close.bind(bare),
+      trial: async () => {
+        trials++
+        throw unreachable()
+      },
+    },
+  )
+  for (let n = 0; n < 3; n++) {
+    outer.call(post(), new Witness())
+    bare.calls.at(-1)?.head(500, [])
+  }
+  await eventually('it opens', () => vitals.state === 'open')
+  test.equal(trials, 1)
+  test.equal(vitals.isProbed, false)
+})
+
+t.test('a stop while the upstream is asked opens nothing', async (test) => {
+  const { guard, bare, outer, vitals } = guarded(test)
+  const refusals: ((error: AdapterError) => void)[] = []
+  bare.ping = () => new Promise((_resolve, reject) => refusals.push(reject))
+  for (let n = 0; n < 3; n++) {
+    outer.call(post(), new Witness())
+    bare.calls.at(-1)?.head(500, [])
+  }
+  await eventually('it is asked', () => bare.pings === 1)
+  guard.stop()
+  for (const refuse of refusals) refuse(unreachable())
+  await new Promise((resolve) => setImmediate(resolve))
+  test.equal(vitals.state, 'closed')
+})
+
+t.test('what is said on this side for the upstream is no sign of it', (test) => {
+  const { bare, outer, vitals } = guarded(test)
+  const call = (): [UpstreamCall, AnswerListener | undefined] => [
+    outer.call(post(), new Witness()),
+    bare.calls.at(-1),
+  ]
+  const [, taken] = call()
+  taken?.head(202, [], true)
+  taken?.end()
+  const [, refused] = call()
+  refused?.head(404, [], true)
+  refused?.data(Buffer.from('{}'))
+  refused?.end()
+  test.equal(vitals.hasAnswered, false)
+  const [hanging, begun] = call()
+  begun?.head(200, [], true)
+  hanging.abort(0)
+  test.equal(vitals.report().failures, 1, 'a stream that was begun for it, and remained empty')
+  const [, broken] = call()
+  broken?.head(200, [], true)
+  broken?.error(unreachable())
+  test.equal(vitals.report().failures, 2)
+  const [answered, streaming] = call()
+  streaming?.head(200, [], true)
+  streaming?.data(Buffer.from('data: {}\n\n'))
+  test.match(vitals.report(), { failures: 0, hasAnswered: true })
+  answered.abort(0)
+  test.match(vitals.report(), { failures: 0, inFlight: 0 })
+  test.end()
 })
 
 t.test('while it is open only new requests are refused', async (test) => {

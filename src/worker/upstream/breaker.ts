@@ -2,6 +2,9 @@
  * The circuit breaker of one upstream server. It closes nothing that works: it only has new requests refused at once, which would otherwise each wait for
  * an upstream that does not answer.
  *
+ * What requests alone say may be one client's doing, who asks for what always fails. So, when they failed often enough, the upstream is asked once itself,
+ * as a ping does, and the breaker opens when that fails, too. Only where no connection can be made there is nothing to ask.
+ *
  * It is one for the whole replica (see `UpstreamVitals`): what three workers each saw twice are six failures, clients get the same answer whichever
  * worker owns their session, and an upstream that comes back is tried by a few requests, not by a few of each worker. Across replicas there is none:
  * whether an upstream can be reached may differ between machines.
@@ -41,6 +44,8 @@ export interface BreakerOptions {
   readonly worker: number
   /** Null: there is no breaker, and everything passes. */
   readonly policy: BreakerPolicy | null
+  /** Asks the upstream itself, and has it told as a ping; bounded, and never rejects. Undefined where that can't be: then requests alone open the breaker. */
+  readonly ask?: (() => Promise<void>) | undefined
   readonly events: UpstreamEvents
 }
 
@@ -51,12 +56,14 @@ export class Breaker {
   readonly vitals: ServerVitals
   readonly #worker: number
   readonly #policy: BreakerPolicy | null
+  readonly #ask: (() => Promise<void>) | undefined
   readonly #events: UpstreamEvents
 
   constructor(options: BreakerOptions) {
     this.vitals = options.vitals
     this.#worker = options.worker
     this.#policy = options.policy
+    this.#ask = options.ask
     this.#events = options.events
   }
 
@@ -110,18 +117,21 @@ export class Breaker {
     }
   }
 
-  /** The upstream could not be reached, or answered that it can't serve. While half-open only trials count: the others were sent to the one that failed. */
-  failed(failure: UpstreamFailure, isTrial: boolean): void {
+  /**
+   * The upstream could not be reached, or answered that it can't serve. While half-open only trials count: the others were sent to the one that failed.
+   * `isCertain`: whatever was asked for, it would have failed.
+   */
+  failed(failure: UpstreamFailure, isTrial: boolean, isCertain = false): void {
     const { vitals } = this
     if (this.#policy === null) return
     vitals.noteFailure(failure)
     vitals.listen()
     switch (vitals.state) {
       case 'closed':
-        if (vitals.addFailure() >= this.#policy.failureThreshold) this.#open('closed')
+        if (vitals.addFailure() >= this.#policy.failureThreshold) this.#opens('closed', isCertain)
         return
       case 'half_open':
-        if (isTrial) this.#open('half_open')
+        if (isTrial) this.#opens('half_open', isCertain)
         return
       case 'open':
     }
@@ -151,7 +161,7 @@ export class Breaker {
     const stateBefore = this.vitals.state
     if (isCounted) {
       this.vitals.notePing({ failure })
-      this.failed(failure, true)
+      this.failed(failure, true, true)
     }
     this.#events.onPing?.({ latencyMs, failure, isCounted, stateBefore })
   }
@@ -181,6 +191,14 @@ export class Breaker {
       case 'open':
         vitals.listen()
     }
+  }
+
+  /** Asks before, where that makes a difference, and nobody of the replica does. Requests go on meanwhile. */
+  #opens(from: BreakerState, isCertain: boolean): void {
+    const { vitals } = this
+    if (isCertain || this.#ask === undefined) this.#open(from)
+    else if (vitals.beginAsking(this.#worker))
+      void this.#ask().finally(() => vitals.endAsking(this.#worker))
   }
 
   #open(from: BreakerState): void {

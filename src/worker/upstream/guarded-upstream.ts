@@ -11,6 +11,7 @@ import type { AnswerListener, Upstream, UpstreamCall, UpstreamRequest } from './
 
 /** From this status on an answer says that the upstream can't serve. */
 const SERVER_ERROR = 500
+const CLIENT_ERROR = 400
 
 /** What a guard is made of. */
 export interface GuardOptions {
@@ -75,9 +76,12 @@ class GuardedCall implements AnswerListener, UpstreamCall {
   readonly #wasTrial: boolean
   #isTrial: boolean
   #call: UpstreamCall | undefined
-  #hasHead = false
+  /** Whether anything was heard of the upstream. */
+  #isHeard = false
   /** Whether the answer that has begun is proof of life. */
   #isAnswer = false
+  /** Whether the answer is this side's, from its head to its end. */
+  #isRefusal = false
   #isOver = false
 
   constructor(
@@ -100,17 +104,16 @@ class GuardedCall implements AnswerListener, UpstreamCall {
     this.#call = upstream.call(request, this)
   }
 
-  head(status: number, headers: HeaderList): void {
-    this.#hasHead = true
-    this.#isAnswer = status < SERVER_ERROR
-    if (this.#isAnswer) this.#breaker.answered()
-    else this.#breaker.failed('server_error', this.#wasTrial)
-    if (this.#isTrial) this.#endTrial()
+  head(status: number, headers: HeaderList, isOurs = false): void {
+    if (!isOurs) this.#hears(status < SERVER_ERROR)
+    // A refusal of ours is ours to its end; a stream that we begin brings the upstream's messages.
+    else this.#isRefusal = status >= CLIENT_ERROR
     this.#listener.head(status, headers)
   }
 
   data(chunk: Uint8Array): void {
-    if (this.#isAnswer) this.#breaker.lives()
+    if (!this.#isHeard && !this.#isRefusal) this.#hears(true)
+    else if (this.#isAnswer) this.#breaker.lives()
     this.#listener.data(chunk)
   }
 
@@ -120,15 +123,19 @@ class GuardedCall implements AnswerListener, UpstreamCall {
   }
 
   error(error: AdapterError): void {
-    const failure = this.#isOver || this.#hasHead ? undefined : failureOf(error)
+    const failure = this.#isOver || this.#isHeard ? undefined : failureOf(error)
     if (failure === 'timeout') this.#waited(this.#connectTimeoutMs)
-    else if (failure !== undefined) this.#breaker.failed(failure, this.#wasTrial)
+    else if (failure !== undefined) {
+      // No connection could be made: that has nothing to do with what was asked for.
+      const isCertain = failure === 'unreachable' && this.#call?.hasLeft === false
+      this.#breaker.failed(failure, this.#wasTrial, isCertain)
+    }
     this.#finish()
     this.#listener.error(error)
   }
 
   abort(waitedMs?: number): void {
-    if (!this.#isOver && !this.#hasHead && waitedMs !== undefined) this.#waited(waitedMs)
+    if (!this.#isOver && !this.#isHeard && waitedMs !== undefined) this.#waited(waitedMs)
     this.#finish()
     this.#call?.abort(waitedMs)
   }
@@ -139,6 +146,15 @@ class GuardedCall implements AnswerListener, UpstreamCall {
 
   resume(): void {
     this.#call?.resume()
+  }
+
+  /** The upstream says its first word. */
+  #hears(isAnswer: boolean): void {
+    this.#isHeard = true
+    this.#isAnswer = isAnswer
+    if (isAnswer) this.#breaker.answered()
+    else this.#breaker.failed('server_error', this.#wasTrial)
+    if (this.#isTrial) this.#endTrial()
   }
 
   #waited(ms: number): void {

@@ -1,25 +1,19 @@
 /** Asks the upstreams in the background whether they live. One worker of a replica does it, for all of them. */
-import { AdapterError } from '../../shared/errors.ts'
-import type { Breaker } from './breaker.ts'
-import { failureOf } from './upstream-failure.ts'
+import { ping } from './ping.ts'
+import type { PingedUpstream } from './ping.ts'
 import type { Upstream } from './upstream.ts'
 
 /** While an upstream is waited for at start it is asked more often than later: after these times, in milliseconds, the last one again and again. */
 const START_DELAYS_MS = [100, 200, 400, 800, 1_000] as const
 /** Pings of many replicas that were started together must not stay together: an interval is so much longer or shorter at most. */
 const JITTER = 0.1
-/** An upstream without a time limit for calls is believed to be at work for so long, in milliseconds. */
-const LONGEST_WORK_MS = 300_000
 
 /** One upstream to ask. */
-export interface PingTarget {
+export interface PingTarget extends PingedUpstream {
   readonly upstream: Upstream
-  readonly breaker: Breaker
   /** Null: asked only until it answers for the first time. */
   readonly intervalMs: number | null
   readonly timeoutMs: number
-  /** How long a call may take, in milliseconds; null for no limit. */
-  readonly callTimeoutMs: number | null
 }
 
 /** See the file comment. */
@@ -99,22 +93,15 @@ class PingLoop {
     return Math.min(startDelayMs, delayMs ?? Infinity)
   }
 
-  async #ping(): Promise<void> {
-    const { upstream, breaker, timeoutMs } = this.#target
-    const wasStarting = this.#isStarting
-    const sentAtMs = performance.now()
-    try {
-      await upstream.probe?.(timeoutMs)
-    } catch (error) {
-      if (this.#isStopped) return
-      const failure =
-        (error instanceof AdapterError ? failureOf(error) : undefined) ?? 'unreachable'
-      const isCounted =
-        !(failure === 'timeout' && this.#isAtWork(sentAtMs)) && this.#isDue(wasStarting, sentAtMs)
-      breaker.pingFailed(failure, performance.now() - sentAtMs, isCounted)
-      return
-    }
-    if (!this.#isStopped) breaker.pingAnswered(performance.now() - sentAtMs, wasStarting)
+  #ping(): Promise<void> {
+    const { upstream, timeoutMs } = this.#target
+    const isStart = this.#isStarting
+    return ping(this.#target, {
+      ask: async () => upstream.probe?.(timeoutMs),
+      isStart,
+      isDue: (sentAtMs) => this.#isDue(isStart, sentAtMs),
+      isStopped: () => this.#isStopped,
+    })
   }
 
   /** At start an upstream is asked more often than once in an interval, but fails no more often than that. */
@@ -124,16 +111,5 @@ class PingLoop {
       return false
     this.#countedAtMs = sentAtMs
     return true
-  }
-
-  /**
-   * A server that does one thing at a time does not answer pings meanwhile. It is believed to be at work when it has answered something since the ping was
-   * sent, or has requests in hand and its last answer is not longer ago than a request may take.
-   */
-  #isAtWork(sentAtMs: number): boolean {
-    const { breaker, callTimeoutMs } = this.#target
-    const { vitals } = breaker
-    if (vitals.hasAnsweredWithin(Math.floor(performance.now() - sentAtMs))) return true
-    return vitals.inFlight > 0 && vitals.hasAnsweredWithin(callTimeoutMs ?? LONGEST_WORK_MS)
   }
 }

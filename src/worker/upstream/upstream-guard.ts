@@ -6,6 +6,8 @@ import { UpstreamVitals } from '../../shared/upstream-vitals.ts'
 import { Breaker } from './breaker.ts'
 import type { UpstreamEvents } from './breaker.ts'
 import { GuardedUpstream } from './guarded-upstream.ts'
+import { ping } from './ping.ts'
+import type { PingedUpstream } from './ping.ts'
 import { Pinger } from './pinger.ts'
 import type { PingTarget } from './pinger.ts'
 import type { Upstream } from './upstream.ts'
@@ -31,6 +33,7 @@ export class UpstreamGuard {
   readonly #vitals: UpstreamVitals
   readonly #targets: PingTarget[] = []
   #pinger: Pinger | undefined
+  #isStopped = false
 
   constructor(options: UpstreamGuardOptions) {
     const { config, workers, memory } = options
@@ -45,10 +48,14 @@ export class UpstreamGuard {
     const { maxInFlight, connectTimeoutSeconds } = server.upstream
     const vitals = this.#vitals.server(index)
     vitals.resetWorker(worker)
-    const breaker = new Breaker({
+    const timeoutMs = upstreamPing.timeoutSeconds * 1_000
+    const callTimeoutMs = toolCallTimeoutSeconds === null ? null : toolCallTimeoutSeconds * 1_000
+    const ask = askerOf(upstream, timeoutMs)
+    const breaker: Breaker = new Breaker({
       vitals,
       worker,
       policy: upstreamPing.enabled ? upstreamPing : null,
+      ask: ask && (() => this.#ping({ breaker, callTimeoutMs }, ask)),
       events: this.#events(server, vitals),
     })
     const isAwaited = isStart && config.core.maxStartWaitSeconds > 0
@@ -57,8 +64,8 @@ export class UpstreamGuard {
         upstream,
         breaker,
         intervalMs: upstreamPing.enabled ? upstreamPing.intervalSeconds * 1_000 : null,
-        timeoutMs: upstreamPing.timeoutSeconds * 1_000,
-        callTimeoutMs: toolCallTimeoutSeconds === null ? null : toolCallTimeoutSeconds * 1_000,
+        timeoutMs,
+        callTimeoutMs,
       })
     }
     // What is off costs nothing.
@@ -80,7 +87,14 @@ export class UpstreamGuard {
   }
 
   stop(): void {
+    this.#isStopped = true
     this.#pinger?.stop()
+  }
+
+  /** Out of turn. */
+  #ping(target: PingedUpstream, ask: () => Promise<void>): Promise<void> {
+    const isStopped = (): boolean => this.#isStopped
+    return ping(target, { ask, isStart: false, isDue: () => true, isStopped })
   }
 
   #events(server: ServerConfig, vitals: ServerVitals): UpstreamEvents {
@@ -97,4 +111,10 @@ export class UpstreamGuard {
       },
     }
   }
+}
+
+/** How an upstream is asked itself; undefined where that can't be. */
+function askerOf(upstream: Upstream, timeoutMs: number): (() => Promise<void>) | undefined {
+  if (upstream.probe === undefined && upstream.trial === undefined) return undefined
+  return async () => upstream.probe?.(timeoutMs) ?? upstream.trial?.(timeoutMs)
 }

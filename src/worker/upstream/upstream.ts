@@ -16,7 +16,8 @@ export interface UpstreamRequest {
 
 /** Receives the answer: `head` once, `data` any number of times, then `end` or `error` once. After `abort` nothing is called. */
 export interface AnswerListener {
-  head(status: number, headers: HeaderList): void
+  /** `isOurs`: it was made on this side, and nothing was heard of the upstream yet. */
+  head(status: number, headers: HeaderList, isOurs?: boolean): void
   /** `chunk` may be a view of a shared buffer: copy what is kept. */
   data(chunk: Uint8Array): void
   end(): void
@@ -46,6 +47,11 @@ export interface Upstream {
    * `timeoutMs`, connecting included. An upstream without it is never asked in the background: only requests tell.
    */
   probe?(timeoutMs: number): Promise<void>
+  /**
+   * The same of an upstream without `probe`, in a way that costs too much to be done all the time, and is bounded by how long a session of it may take to
+   * open besides: only when requests say that it fails.
+   */
+  trial?(timeoutMs: number): Promise<void>
   /** Cuts everything that is under way and frees the connections. */
   close(): Promise<void>
 }

@@ -89,7 +89,7 @@ export const upstreamPingSchema = section({
   failure_threshold: positive()
     .default(3)
     .describe(
-      'Failures in a row, of pings and requests, after which new requests are answered 503. Failures are: no connection, no answer, no HTTP, and status 500 and above.',
+      'Failures in a row, of pings and requests, after which new requests are answered 503; where a request completes the row, a ping has to fail, too. Failures are: no connection, no answer, no HTTP, and status 500 and above.',
     ),
   open_cooldown_seconds: positive()
     .default(30)

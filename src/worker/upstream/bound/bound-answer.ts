@@ -59,28 +59,27 @@ export class BoundAnswer implements UpstreamCall {
     this.#owner = owner
   }
 
-  /** Answers with a status and perhaps a body that is JSON. */
-  respond(status: number, body: Uint8Array | string | null, headers: HeaderList = []): void {
-    if (this.#over) return
-    this.#listener.head(status, body === null ? headers : [...JSON_TYPE, ...headers])
-    // The listener may have aborted in between.
-    if (body !== null && !this.isOver)
-      this.#listener.data(typeof body === 'string' ? Buffer.from(body) : body)
-    if (this.isOver) return
-    this.#over = true
-    this.#listener.end()
+  /** Answers with what the upstream said, which is JSON. */
+  respond(status: number, body: Uint8Array | string, headers: HeaderList = []): void {
+    this.#whole(status, body, [...JSON_TYPE, ...headers], false)
+  }
+
+  /** Answers that something was done. Whether the upstream knows of it is another question. */
+  confirm(status: number): void {
+    this.#whole(status, null, [], true)
   }
 
   /** Answers with an error as a server does; `id` is that of the request. */
   refuse(status: number, code: number, message: string, id: unknown = null): void {
-    this.respond(status, JSON.stringify({ jsonrpc: '2.0', id, error: { code, message } }))
+    const body = JSON.stringify({ jsonrpc: '2.0', id, error: { code, message } })
+    this.#whole(status, body, JSON_TYPE, true)
   }
 
   /** From here on the answer is an event stream. */
   begin(): void {
     if (this.#over || this.#isStream) return
     this.#isStream = true
-    this.#listener.head(200, STREAM_HEADERS)
+    this.#listener.head(200, STREAM_HEADERS, true)
   }
 
   /** Sends a message, on one line, as an event. */
@@ -124,6 +123,22 @@ export class BoundAnswer implements UpstreamCall {
   resume(): void {
     this.#isPaused = false
     this.#flush()
+  }
+
+  #whole(
+    status: number,
+    body: Uint8Array | string | null,
+    headers: HeaderList,
+    isOurs: boolean,
+  ): void {
+    if (this.#over) return
+    this.#listener.head(status, headers, isOurs)
+    // The listener may have aborted in between.
+    if (body !== null && !this.isOver)
+      this.#listener.data(typeof body === 'string' ? Buffer.from(body) : body)
+    if (this.isOver) return
+    this.#over = true
+    this.#listener.end()
   }
 
   #hold(event: Uint8Array): void {

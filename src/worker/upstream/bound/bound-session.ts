@@ -104,7 +104,7 @@ export class BoundSession implements MessageListener {
       : [onOneLine(body)]
     Promise.all(messages.map((message) => this.#send(message, headers))).then(
       () => {
-        if (call === undefined) answer.respond(202, null)
+        if (call === undefined) answer.confirm(202)
       },
       (error: unknown) => {
         if (call !== undefined) this.#calls.withdraw(call)

@@ -13,6 +13,7 @@ import type { Envelope, Message } from '../../exchange/json-rpc.ts'
 import type { AnswerListener, Upstream, UpstreamCall, UpstreamRequest } from '../upstream.ts'
 import { BoundAnswer } from './bound-answer.ts'
 import { BoundSession } from './bound-session.ts'
+import { tryBound } from './bound-trial.ts'
 import type { MessageTransport } from './message-connection.ts'
 
 /** Revisions that have `initialize`, as servers list them. */
@@ -67,6 +68,11 @@ export class BoundUpstream implements Upstream {
     return answer
   }
 
+  trial(timeoutMs: number): Promise<void> {
+    const { initializeTimeoutMs } = this.#options
+    return tryBound(this, { initializeTimeoutMs, pingTimeoutMs: timeoutMs })
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#idleCheck)
@@ -91,7 +97,7 @@ export class BoundUpstream implements Upstream {
     if (session === undefined) return
     if (method === 'GET') session.stream(answer)
     // Who ends a session may remove its files next: what used them is to be gone by then.
-    else void session.close().then(() => answer.respond(200, null))
+    else void session.close().then(() => answer.confirm(200))
   }
 
   #post(

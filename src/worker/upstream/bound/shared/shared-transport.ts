@@ -37,11 +37,7 @@ export class SharedTransport implements MessageTransport {
     _headers: HeaderList,
     signal: AbortSignal,
   ): Promise<MessageConnection> {
-    this.#current ??= this.#start().catch((error: unknown) => {
-      this.#current = undefined
-      throw error
-    })
-    const shared = await orAborted(this.#current, signal)
+    const shared = await orAborted((this.#current ??= this.#startNext()), signal)
     if (shared.lost !== undefined) throw shared.lost
     return shared.join(listener)
   }
@@ -53,7 +49,18 @@ export class SharedTransport implements MessageTransport {
     await this.#options.transport.close()
   }
 
-  async #start(): Promise<SharedConnection> {
+  /** Whoever needs a connection when this one is lost, or was not opened, starts another: whatever is told of this one late leaves that alone. */
+  #startNext(): Promise<SharedConnection> {
+    const drop = (): void => {
+      if (this.#current === started) this.#current = undefined
+    }
+    const started = this.#start(drop)
+    started.catch(drop)
+    return started
+  }
+
+  /** `onLost`: no session can join it any more. */
+  async #start(onLost: () => void): Promise<SharedConnection> {
     const { serverId, transport, initializeTimeoutMs, log } = this.#options
     const { signal } = this.#closing
     const { count } = this.#restarts
@@ -61,11 +68,14 @@ export class SharedTransport implements MessageTransport {
     if (count > 0) log.warn({ server: serverId, restarts: count }, 'shared server starts again')
     await delay(pauseMs, undefined, { signal }).catch(() => signal.throwIfAborted())
     const shared = new SharedConnection(initializeTimeoutMs, (error) => {
-      this.#current = undefined
+      onLost()
       if (!signal.aborted) this.#ended(error)
     })
     try {
-      shared.over(await transport.open(shared, [], signal))
+      const connection = await transport.open(shared, [], signal)
+      shared.over(connection)
+      // What it said while it was opened was the end of it.
+      if (shared.lost !== undefined) void connection.close()
     } catch (error) {
       if (shared.lost === undefined && !signal.aborted) this.#ended(toAdapterError(error))
       throw error
