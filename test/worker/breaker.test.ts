@@ -45,6 +45,21 @@ function at<T>(items: readonly T[], index: number): T {
   return item
 }
 
+t.test('whoever hears that it opened hears what the last failure said', (test) => {
+  const reasons: (string | undefined)[] = []
+  const vitals = new UpstreamVitals({ servers: 1, workers: 1 }).server(0)
+  const breaker = new Breaker({
+    vitals,
+    worker: 0,
+    policy: { ...POLICY, failureThreshold: 2 },
+    events: { onTransition: (_from, _to, reason) => reasons.push(reason) },
+  })
+  breaker.failed('unreachable', false, 'ECONNREFUSED')
+  breaker.pingFailed('unreachable', 1, true, 'ENOTFOUND')
+  test.same(reasons, ['ENOTFOUND'])
+  test.end()
+})
+
 t.test('failures that different workers see are counted together', (test) => {
   const { made, told } = breakers(3)
   test.equal(at(made, 0).admit(), 'pass')

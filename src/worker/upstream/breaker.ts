@@ -27,7 +27,8 @@ export interface UpstreamEvents {
     readonly isCounted: boolean
     readonly stateBefore: BreakerState
   }): void
-  onTransition?(from: BreakerState, to: BreakerState): void
+  /** `reason`: what the failure that opened it said, without a secret; undefined where it did not open. */
+  onTransition?(from: BreakerState, to: BreakerState, reason?: string): void
   onRefused?(reason: RefusalReason): void
 }
 
@@ -111,17 +112,17 @@ export class Breaker {
   }
 
   /** The upstream could not be reached, or answered that it can't serve. While half-open only trials count: the others were sent to the one that failed. */
-  failed(failure: UpstreamFailure, isTrial: boolean): void {
+  failed(failure: UpstreamFailure, isTrial: boolean, reason: string = failure): void {
     const { vitals } = this
     if (this.#policy === null) return
     vitals.noteFailure(failure)
     vitals.listen()
     switch (vitals.state) {
       case 'closed':
-        if (vitals.addFailure() >= this.#policy.failureThreshold) this.#open('closed')
+        if (vitals.addFailure() >= this.#policy.failureThreshold) this.#open('closed', reason)
         return
       case 'half_open':
-        if (isTrial) this.#open('half_open')
+        if (isTrial) this.#open('half_open', reason)
         return
       case 'open':
     }
@@ -133,7 +134,7 @@ export class Breaker {
    */
   waitedInVain(ms: number, signsBefore: number, isTrial: boolean): void {
     if (this.signs === signsBefore && !this.vitals.hasAnsweredWithin(ms))
-      this.failed('timeout', isTrial)
+      this.failed('timeout', isTrial, `no answer within ${ms} ms`)
   }
 
   /** A ping was answered. `isStart`: by an upstream that was still being waited for, so that there is nothing to be careful with. */
@@ -147,11 +148,16 @@ export class Breaker {
   }
 
   /** A ping failed. `isCounted`: that says something about the upstream. */
-  pingFailed(failure: UpstreamFailure, latencyMs: number, isCounted: boolean): void {
+  pingFailed(
+    failure: UpstreamFailure,
+    latencyMs: number,
+    isCounted: boolean,
+    reason: string = failure,
+  ): void {
     const stateBefore = this.vitals.state
     if (isCounted) {
       this.vitals.notePing({ failure })
-      this.failed(failure, true)
+      this.failed(failure, true, reason)
     }
     this.#events.onPing?.({ latencyMs, failure, isCounted, stateBefore })
   }
@@ -183,11 +189,11 @@ export class Breaker {
     }
   }
 
-  #open(from: BreakerState): void {
+  #open(from: BreakerState, reason: string): void {
     const { vitals } = this
     // Before the state says so: who sees that it is open asks for how long.
     vitals.openForMs = (this.#policy?.openCooldownSeconds ?? 0) * 1_000
-    if (vitals.change(from, 'open')) this.#events.onTransition?.(from, 'open')
+    if (vitals.change(from, 'open')) this.#events.onTransition?.(from, 'open', reason)
   }
 
   #close(): void {

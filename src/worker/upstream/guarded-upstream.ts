@@ -104,7 +104,7 @@ class GuardedCall implements AnswerListener, UpstreamCall {
     this.#hasHead = true
     this.#isAnswer = status < SERVER_ERROR
     if (this.#isAnswer) this.#breaker.answered()
-    else this.#breaker.failed('server_error', this.#wasTrial)
+    else this.#breaker.failed('server_error', this.#wasTrial, `status ${status}`)
     if (this.#isTrial) this.#endTrial()
     this.#listener.head(status, headers)
   }
@@ -122,7 +122,7 @@ class GuardedCall implements AnswerListener, UpstreamCall {
   error(error: AdapterError): void {
     const failure = this.#isOver || this.#hasHead ? undefined : failureOf(error)
     if (failure === 'timeout') this.#waited(this.#connectTimeoutMs)
-    else if (failure !== undefined) this.#breaker.failed(failure, this.#wasTrial)
+    else if (failure !== undefined) this.#breaker.failed(failure, this.#wasTrial, error.message)
     this.#finish()
     this.#listener.error(error)
   }

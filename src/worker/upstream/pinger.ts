@@ -107,11 +107,11 @@ class PingLoop {
       await upstream.probe?.(timeoutMs)
     } catch (error) {
       if (this.#isStopped) return
-      const failure =
-        (error instanceof AdapterError ? failureOf(error) : undefined) ?? 'unreachable'
+      const told = error instanceof AdapterError ? error : undefined
+      const failure = (told && failureOf(told)) ?? 'unreachable'
       const isCounted =
         !(failure === 'timeout' && this.#isAtWork(sentAtMs)) && this.#isDue(wasStarting, sentAtMs)
-      breaker.pingFailed(failure, performance.now() - sentAtMs, isCounted)
+      breaker.pingFailed(failure, performance.now() - sentAtMs, isCounted, told?.message)
       return
     }
     if (!this.#isStopped) breaker.pingAnswered(performance.now() - sentAtMs, wasStarting)
