@@ -10,7 +10,7 @@ import {
 import { ExportQueue } from '../../src/shared/telemetry/export/export-queue.ts'
 import { renderExposition } from '../../src/shared/telemetry/export/exposition.ts'
 import { otlpBatches } from '../../src/shared/telemetry/export/otlp-batches.ts'
-import { RareWarnings } from '../../src/shared/telemetry/export/rare-warnings.ts'
+import { RareWarnings } from '../../src/shared/rare-warnings.ts'
 import { Totals } from '../../src/shared/telemetry/export/totals.ts'
 import type { MetricsDelta } from '../../src/shared/telemetry/delta.ts'
 import { ThreadReport } from '../../src/shared/telemetry/thread-report.ts'
