@@ -1,9 +1,9 @@
 // Part of `npm run check`: what can be told of deploy/ without a container runtime or a cluster. The configurations in it load with the adapter's own
 // loader; the compose file, the chart's values and templates, the images and the unit are held together; HAProxy and systemd judge their files where
-// they are installed. docs/deploy.md says what has been run for real.
+// they are installed. docs/deploy.md says what has been run for real. An argument names another folder to look at than deploy/: the tests break one.
 
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
@@ -13,13 +13,13 @@ import { parse, stringify } from 'yaml'
 import { templateProblems } from './helm-templates.mjs'
 import { ensureBuild, ensureDependencies, projectRoot, runMain, say } from './setup.mjs'
 
-const DEPLOY = join(projectRoot, 'deploy')
+const DEPLOY = resolve(process.argv[2] ?? join(projectRoot, 'deploy'))
 const CHART = join(DEPLOY, 'helm', 'remote-mcp-adapter')
 /** Beyond its settings, what a stop may take, in seconds (docs/operations.md). */
 const STOP_MARGIN = 5
 /** Keys of a service that are used here; anything else is a mistake, or has to be thought of. */
 const SERVICE_KEYS = new Set(
-  'image build restart init read_only cap_drop security_opt tmpfs stop_grace_period environment volumes depends_on ports command healthcheck shm_size'.split(
+  'image build restart init user read_only cap_drop security_opt tmpfs stop_grace_period environment volumes depends_on ports command healthcheck shm_size'.split(
     ' ',
   ),
 )
@@ -52,6 +52,11 @@ await runMain(async () => {
   checkImage('docker/Dockerfile', projectRoot, true)
   checkImage('docker/playwright.Dockerfile', join(DEPLOY, 'docker'), false)
   checkUnit()
+  checkWith(
+    'helm',
+    ['template', 'a', CHART, '--kube-version', '1.30.0', '--set', 'secrets.existingSecret=x'],
+    () => false,
+  )
   checkWith('haproxy', ['-c', '-f', join(DEPLOY, 'compose', 'haproxy.cfg')], () => false)
   for (const note of notes) say(note)
   for (const problem of problems) say(`deploy: ${problem}`)
@@ -90,6 +95,8 @@ function checkCompose(config) {
     const context = service.build?.context
     const file = context && join(DEPLOY, context, service.build.dockerfile)
     if (file !== undefined && !existsSync(file)) complain(`${name}: ${file} is missing`)
+    if (!service.cap_drop?.includes('ALL') || !service.security_opt?.[0].startsWith('no-new-priv'))
+      complain(`${name} has more rights than it needs`)
     const needed = service.depends_on ?? []
     for (const other of Array.isArray(needed) ? needed : Object.keys(needed))
       if (services[other] === undefined) complain(`${name} depends on ${other}, which is not there`)
@@ -102,12 +109,19 @@ function checkCompose(config) {
   if (config === undefined) return
   const adapters = Object.entries(services).filter(([, one]) => one.image === 'remote-mcp-adapter')
   const { preDrainSeconds, shutdownTimeoutSeconds, port } = config.core
+  const { root } = config.storage
+  if (!read('docker/healthcheck.mjs').includes(`:${port}/livez`))
+    complain(`the image's health check does not ask port ${port}`)
   for (const [name, service] of adapters) {
     const grace = Number.parseInt(service.stop_grace_period, 10)
     if (!(grace >= preDrainSeconds + shutdownTimeoutSeconds + STOP_MARGIN))
       complain(`${name}: stop_grace_period is too short`)
-    if (service.read_only !== true || !service.cap_drop.includes('ALL'))
-      complain(`${name} has more rights than it needs`)
+    if (service.read_only !== true) complain(`${name} may write to its image`)
+    for (const [, variable] of read('compose/adapter.yaml').matchAll(/\$\{([A-Z_]+)/g))
+      if (service.environment[variable] === undefined) complain(`${name}: nothing sets ${variable}`)
+    for (const folder of [root, `${root}/sessions`])
+      if (!service.volumes.some((volume) => volume.split(':')[1] === folder))
+        complain(`${name}: no volume at ${folder}`)
     if (!read('compose/haproxy.cfg').includes(`server ${name} ${name}:${port} check`))
       complain(`${name} is not in compose/haproxy.cfg`)
   }
@@ -141,6 +155,17 @@ function checkChart(load) {
     complain(`pre_drain_seconds is shorter than the ${noticed} s in which probes notice`)
   // What every pod has; `env` of the deployment names it.
   const deployment = readFileSync(join(CHART, 'templates', 'deployment.yaml'), 'utf8')
+  const ports = new Set(
+    [...deployment.matchAll(/- name: (\w+)\n\s+containerPort:/g)].map(([, name]) => name),
+  )
+  for (const name of readdirSync(join(CHART, 'templates'))) {
+    const text = readFileSync(join(CHART, 'templates', name), 'utf8')
+    for (const [, named] of text.matchAll(/(?:targetPort|port): ([a-z]+)$/gm))
+      if (!ports.has(named)) complain(`${name}: no port of the pods is called ${named}`)
+  }
+  for (const [, probe, path] of deployment.matchAll(/(\w+)Probe:\s+httpGet:\s+path: (\S+)/g))
+    if (path !== (probe === 'readiness' ? '/readyz' : '/livez'))
+      complain(`the ${probe} probe asks ${path}`)
   const ofPods = new Set([...deployment.matchAll(/- name: ([A-Z_]+)$/gm)].map(([, name]) => name))
   for (const [, variable] of JSON.stringify(values.config).matchAll(/\$\{([A-Z_]+)\}/g))
     if (values.secrets.values[variable] === undefined && !ofPods.has(variable))
@@ -163,6 +188,9 @@ function checkImage(path, context, isOurs) {
   const user = last.findLast((line) => line.startsWith('USER '))
   if (user === undefined || /^USER (?:root|0)\b/.test(user)) complain('runs as root')
   if (isOurs && !last.some((line) => line.startsWith('HEALTHCHECK'))) complain('no HEALTHCHECK')
+  // Process 1 gets the orphans of stdio servers, and Node reaps none but its own children.
+  if (isOurs && !last.some((line) => line.startsWith('ENTRYPOINT ["tini", "--",')))
+    complain('nothing reaps orphans')
   const ignored = `${join(DEPLOY, path)}.dockerignore`
   const kept = existsSync(ignored)
     ? readFileSync(ignored, 'utf8')
@@ -191,6 +219,12 @@ function checkUnit() {
   const seconds = Number(/^TimeoutStopSec=(\d+)$/m.exec(text)?.[1])
   // Defaults of pre_drain_seconds with Redis, shutdown_timeout_seconds and telemetry.shutdown_drain_timeout_seconds.
   if (!(seconds >= 5 + 10 + 10 + STOP_MARGIN)) problems.push('systemd: TimeoutStopSec is too short')
+  const says = (line) => text.includes(`\n${line}\n`)
+  // Only the exit code of the main process can keep systemd from starting it again, and only without a limit does it outlive an outage of Redis.
+  if (!says('RestartPreventExitStatus=2 64') || text.includes('\nExecStartPre='))
+    problems.push('systemd: a wrong configuration is tried again and again')
+  if (!says('Restart=always') || !says('StartLimitIntervalSec=0'))
+    problems.push('systemd: it is given up after some starts')
   // That the program is not installed on the machine of the check is no fault of the unit.
   checkWith('systemd-analyze', ['verify', path], (line) =>
     /is not executable|Failed to (?:open|connect)|man |Unit .* not found/.test(line),
@@ -209,6 +243,6 @@ function checkWith(program, args, isHarmless) {
     return
   }
   const lines = `${stdout}${stderr}`.split('\n').filter((line) => line !== '' && !isHarmless(line))
-  const isRight = program === 'haproxy' ? status === 0 : lines.length === 0
+  const isRight = program === 'systemd-analyze' ? lines.length === 0 : status === 0
   if (!isRight) problems.push(`${program}: ${lines.join('\n')}`)
 }

@@ -28,7 +28,7 @@ const USAGE = `remote-mcp-adapter: an MCP gateway that moves files between clien
 Usage
   remote-mcp-adapter [serve] [--config F] [--host H] [--port N] [--log-level L]
   remote-mcp-adapter check [--config F]    validates the configuration and prints the effective one, secrets masked
-  remote-mcp-adapter doctor [--config F]   tries Redis and the storage root that the configuration names, and says what to do
+  remote-mcp-adapter doctor [--config F]   tries Redis, the upstreams and the storage root that the configuration names, and says what to do
   remote-mcp-adapter --version
   remote-mcp-adapter --help
 

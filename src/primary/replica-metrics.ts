@@ -9,7 +9,7 @@ import type { TelemetryExport } from './telemetry-export.ts'
 
 /** What is looked at. */
 export interface ReplicaMetricsSources {
-  readonly config: Pick<Config, 'servers'>
+  readonly config: Pick<Config, 'servers' | 'telemetry'>
   readonly supervisor: Pick<Supervisor, 'isComplete' | 'vitals'>
   /** Undefined where neither logs nor spans are exported. */
   readonly telemetry: Pick<TelemetryExport, 'counts'> | undefined
@@ -18,6 +18,7 @@ export interface ReplicaMetricsSources {
 }
 
 const STATES = { closed: 0, half_open: 1, open: 2 } as const
+const DROP_REASONS = ['queue_full', 'export_failed', 'shutdown'] as const
 const SIGNALS = [
   ['logs', 'logs'],
   ['traces', 'spans'],
@@ -28,6 +29,7 @@ export function countReplica(recorder: Recorder, sources: ReplicaMetricsSources)
   const { config, supervisor, telemetry, listener } = sources
   const build = { version: packageVersion(), node: process.version, listener }
   recorder.set('adapter_build_info', build, 1)
+  beginAtZero(recorder, config)
   const counted = { logs: NO_COUNTS, spans: NO_COUNTS }
   recorder.beforeReport(() => {
     let down = 0
@@ -47,6 +49,32 @@ export function countReplica(recorder: Recorder, sources: ReplicaMetricsSources)
       counted[kind] = counts
     }
   })
+}
+
+/**
+ * Counters whose first step matters: Prometheus sees no increase where there was nothing before, so that an alert on the first lost thread or the first
+ * dropped batch would miss it.
+ */
+function beginAtZero(
+  recorder: Recorder,
+  { servers, telemetry }: ReplicaMetricsSources['config'],
+): void {
+  for (const thread of ['worker', 'state', 'telemetry'] as const)
+    recorder.add('adapter_thread_restarts_total', { thread }, 0)
+  for (const status of ['ok', 'error'] as const)
+    recorder.add('adapter_cleanup_cycles_total', { server_id: 'global', status }, 0)
+  for (const { id, adapters } of servers)
+    if (adapters.some(({ type }) => type === 'upload_consumer'))
+      recorder.add('adapter_upload_batches_total', { server_id: id }, 0)
+  if (!telemetry.enabled) return
+  const signals = [
+    'metrics',
+    ...(telemetry.emitLogs ? (['logs'] as const) : []),
+    ...(telemetry.traces.enabled ? (['traces'] as const) : []),
+  ] as const
+  for (const signal of signals)
+    for (const reason of DROP_REASONS)
+      recorder.add('adapter_telemetry_dropped_total', { signal, reason }, 0)
 }
 
 function countDropped(

@@ -245,6 +245,10 @@ export class Supervisor {
           case 'lost':
             this.#options.log.error({ reason: event.message }, 'state store lost')
             return
+          case 'recovered':
+            // As loud as its loss need be to be seen by whoever saw that.
+            this.#options.log.warn('state store can be reached again')
+            return
           case 'report':
             this.#report = event.report
             this.#options.onReport?.(event.report)

@@ -3,6 +3,7 @@ import { isatty } from 'node:tty'
 
 import { pino } from 'pino'
 
+import { AdapterError, StoreUnavailableError } from './errors.ts'
 import type { Redactor } from './redaction.ts'
 
 /** The part of pino that the program uses. */
@@ -45,7 +46,7 @@ export function openLog(
 }
 
 /**
- * What is told of an error: its name, message, code, stack and causes, and nothing else that hangs on it. Errors of clients carry what was sent, such as
+ * What is told of an error: its name, message, code, causes and, when it was not expected, stack, and nothing else that hangs on it. Errors of clients carry what was sent, such as
  * the arguments of a Redis command.
  */
 function describeError(error: unknown, causes = 0): unknown {
@@ -55,7 +56,7 @@ function describeError(error: unknown, causes = 0): unknown {
     type: name,
     message,
     ...('code' in error && typeof error.code === 'string' ? { code: error.code } : {}),
-    stack,
+    ...(isExpected(error) ? {} : { stack }),
     ...(error instanceof AggregateError
       ? { errors: error.errors.slice(0, MAX_CAUSES).map(String) }
       : {}),
@@ -63,6 +64,16 @@ function describeError(error: unknown, causes = 0): unknown {
       ? {}
       : { cause: describeError(cause, causes + 1) }),
   }
+}
+
+/**
+ * Whether an error says all there is: what the system, the store or we ourselves refuse. Where in the code it was noticed helps nobody who runs the
+ * adapter.
+ */
+function isExpected(error: Error): boolean {
+  return (
+    error instanceof AdapterError || error instanceof StoreUnavailableError || 'syscall' in error
+  )
 }
 
 /** Values are redacted one by one, so that what is replaced never breaks the line. */

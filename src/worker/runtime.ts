@@ -36,6 +36,7 @@ import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { RootAnswers } from './stream/root-answers.ts'
 import { isRooted } from './session/rooted.ts'
 import { StreamHolder } from './stream/stream-holder.ts'
+import { tellStorageTrouble } from './storage-trouble.ts'
 import type { CallTracer } from './tracing/call-tracer.ts'
 import { openUpstream } from './upstream/open-upstream.ts'
 import { UpstreamGuard } from './upstream/upstream-guard.ts'
@@ -81,7 +82,7 @@ export class WorkerRuntime {
   /** Undefined without a limit. */
   readonly #allowance: RequestAllowance | undefined
   /** Undefined where nobody counts. */
-  readonly #onRefusal: ((request: RequestHead, error: AdapterError) => void) | undefined
+  readonly #onRefusal: (request: RequestHead, error: AdapterError) => void
   #isStopping = false
   #settleStopped: (outcome: Promise<void>) => void = () => {}
   #whenIdle: (() => void) | undefined
@@ -242,8 +243,13 @@ export class WorkerRuntime {
       },
       onRun: (report) => countRun(recorder, report),
     })
+    const countRefusal = countRefusals(recorder, config)
+    const tellTrouble = tellStorageTrouble(log, config)
+    this.#onRefusal = (request, error) => {
+      if (recorder.isOn) countRefusal(request, error)
+      tellTrouble(error)
+    }
     if (recorder.isOn) {
-      this.#onRefusal = countRefusals(recorder, config)
       countListings(
         recorder,
         [...upstreams.values()].flatMap(({ listings }) => listings ?? []),

@@ -68,6 +68,7 @@ export async function startState(t: Test, subject: SharedSubject): Promise<Runni
       },
       onWarning: (message) => warnings.push(message),
       onFailure: (message) => failures.push(message),
+      onRecovered: () => {},
     },
     frozenClock === undefined ? {} : { frozenClock },
   )

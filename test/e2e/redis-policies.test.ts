@@ -96,6 +96,21 @@ t.test('fail_closed: a paused Redis is answered 503, and everything goes on afte
   t.match((await rig.call(session, 'read_file', { path: handle })).text, /sha256/)
   t.equal((await rig.put(uploadUrl, 'y')).status, 200, 'the URL was not used up')
   t.match(rig.replica.logs(), /state store lost/)
+  t.match(rig.replica.logs(), /"msg":"state store can be reached again"/)
+})
+
+t.test('the log of an outage of Redis says what happened, and not where in the code', async (t) => {
+  const [redis, rig] = await started(t, 'fail_closed')
+  await rig.openSession()
+  await redis.kill()
+  await readiness(rig, 503)
+  await eventually('maintenance has met it', () =>
+    rig.replica.logs().includes('maintenance failed; it is tried again'),
+  )
+  const lines = rig.replica.logs().split('\n')
+  const failed = lines.find((line) => line.includes('maintenance failed')) ?? ''
+  t.notMatch(failed, /"stack"|enableOfflineQueue/)
+  t.equal(lines.filter((line) => line.includes('state store lost')).length, 1)
 })
 
 t.test(

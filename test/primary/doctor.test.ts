@@ -1,5 +1,6 @@
 /** `doctor`, `check` and the guard rails of a start: each risk is named, with what to do about it. */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -22,6 +23,10 @@ t.setTimeout(600_000)
 const MAIN = fileURLToPath(new URL('../../src/primary/main.js', import.meta.url))
 const directory = await mkdtemp(join(tmpdir(), 'adapter-doctor-'))
 t.teardown(() => rm(directory, { recursive: true, force: true }))
+
+const server = (id: string, upstream: object) => ({ id, mount_path: `/${id}`, upstream })
+const stdio = (id: string, command: string, more = {}) =>
+  server(id, { transport: 'stdio', command, ...more })
 
 const DURABLE = ['--appendonly', 'yes'] as const
 
@@ -46,6 +51,39 @@ async function configOf(parts: Parts): Promise<Readonly<Record<string, object>>>
     servers: [{ id: 'srv', mount_path: '/mcp', upstream: { url: 'http://127.0.0.1:9/mcp' } }],
   }
 }
+
+t.test(
+  'doctor looks for each upstream, and for the program of one that it would start',
+  async (t) => {
+    const listener = createServer((socket) => socket.destroy())
+    listener.listen(0, '127.0.0.1')
+    await once(listener, 'listening')
+    t.teardown(() => listener.close())
+    const address = listener.address()
+    const port = typeof address === 'object' && address !== null ? address.port : 0
+    const good = [server('near', { url: `http://127.0.0.1:${port}/mcp` }), stdio('found', 'node')]
+    const core = { host: '127.0.0.1' }
+    const fine = await run('doctor', { core, storage: { root: directory }, servers: good })
+    t.equal(fine.code, 0, fine.out)
+    t.match(
+      fine.out,
+      new RegExp(`^ok +upstream +near: its upstream listens at 127.0.0.1:${port}$`, 'm'),
+    )
+    t.match(fine.out, /^ok +upstream +found: its program is \/.*\/node$/m)
+    const bad = [
+      server('away', { url: `http://127.0.0.1:${await freePort()}/mcp` }),
+      stdio('glued', 'node server.js'),
+      stdio('lost', 'no-such-program'),
+      stdio('elsewhere', './node', { cwd: directory }),
+    ]
+    const sick = await run('doctor', { core, storage: { root: directory }, servers: bad })
+    t.equal(sick.code, 1)
+    t.match(sick.out, /^warning +upstream +away: .*ECONNREFUSED.*servers\[away\]\.upstream\.url$/m)
+    t.match(sick.out, /^problem +upstream +glued: .*belong into upstream\.args$/m)
+    t.match(sick.out, /^problem +upstream +lost: there is no program no-such-program/m)
+    t.match(sick.out, /^problem +upstream +elsewhere: /m)
+  },
+)
 
 interface Ended {
   readonly code: number | null

@@ -10,8 +10,11 @@ import {
 import { ExportQueue } from '../../src/shared/telemetry/export/export-queue.ts'
 import { renderExposition } from '../../src/shared/telemetry/export/exposition.ts'
 import { otlpBatches } from '../../src/shared/telemetry/export/otlp-batches.ts'
-import { RareWarnings } from '../../src/shared/telemetry/export/rare-warnings.ts'
+import { RareWarnings } from '../../src/shared/rare-warnings.ts'
 import { Totals } from '../../src/shared/telemetry/export/totals.ts'
+import type { MetricsDelta } from '../../src/shared/telemetry/delta.ts'
+import { ThreadReport } from '../../src/shared/telemetry/thread-report.ts'
+import { eventually } from '../support/eventually.ts'
 import { promtool } from '../support/promtool.ts'
 
 const FILES = { server_id: 'files' } as const
@@ -34,6 +37,44 @@ t.test('what was counted is handed on once, gauges each time', async (t) => {
     gauges: [['adapter_workers_ready', [], 3]],
   })
   t.equal(samples, 2)
+})
+
+t.test('a counter that nothing happened to is told of once, so that it begins at 0', async (t) => {
+  const recorder = new MetricRecorder()
+  recorder.add('adapter_thread_restarts_total', { thread: 'worker' }, 0)
+  t.same(recorder.take().counters, [['adapter_thread_restarts_total', ['worker'], 0]])
+  t.same(recorder.take().counters, [])
+  recorder.add('adapter_thread_restarts_total', { thread: 'worker' })
+  t.same(recorder.take().counters, [['adapter_thread_restarts_total', ['worker'], 1]])
+})
+
+t.test('whoever asks between two reports changes nothing of the event loop', async (t) => {
+  const recorder = new MetricRecorder()
+  const sent: MetricsDelta[] = []
+  const rare = new ThreadReport({
+    recorder,
+    thread: 'primary',
+    intervalMs: 3_600_000,
+    send: (delta) => sent.push(delta),
+  })
+  rare.send()
+  rare.end()
+  const names = sent.flatMap(({ gauges }) => gauges.map(([name]) => name))
+  t.ok(names.includes('adapter_memory_bytes'))
+  t.notOk(names.some((name) => name.startsWith('adapter_event_loop')))
+  const often: MetricsDelta[] = []
+  const report = new ThreadReport({
+    recorder: new MetricRecorder(),
+    thread: 'primary',
+    intervalMs: 1,
+    send: (delta) => often.push(delta),
+  })
+  t.teardown(() => report.end())
+  await eventually('a report of its own has the event loop', () =>
+    often.some(({ gauges }) =>
+      gauges.some(([name]) => name === 'adapter_event_loop_utilization_ratio'),
+    ),
+  )
 })
 
 t.test('a cell goes on counting after what it counted was handed on', async (t) => {

@@ -41,7 +41,7 @@ function breakers(
 function halfOpen(count: number, ask?: (breaker: Breaker) => Promise<void>) {
   const rig = breakers(count, { openCooldownSeconds: 0 }, ask)
   const [first] = rig.made
-  for (let n = 0; n < 3; n++) first?.failed('unreachable', false, true)
+  for (let n = 0; n < 3; n++) first?.failed('unreachable', false, { isCertain: true })
   return rig
 }
 
@@ -70,6 +70,21 @@ function at<T>(items: readonly T[], index: number): T {
   if (item === undefined) throw new RangeError(`no item ${index}`)
   return item
 }
+
+t.test('whoever hears that it opened hears what the last failure said', (test) => {
+  const reasons: (string | undefined)[] = []
+  const vitals = new UpstreamVitals({ servers: 1, workers: 1 }).server(0)
+  const breaker = new Breaker({
+    vitals,
+    worker: 0,
+    policy: { ...POLICY, failureThreshold: 2 },
+    events: { onTransition: (_from, _to, reason) => reasons.push(reason) },
+  })
+  breaker.failed('unreachable', false, { reason: 'ECONNREFUSED' })
+  breaker.pingFailed('unreachable', 1, true, 'ENOTFOUND')
+  test.same(reasons, ['ENOTFOUND'])
+  test.end()
+})
 
 t.test('failures that different workers see are counted together', (test) => {
   const { made, told } = breakers(3)
@@ -153,7 +168,7 @@ t.test('where no connection can be made there is nothing to ask', (test) => {
   const { made } = breakers(1, {}, ask)
   at(made, 0).failed('server_error', false)
   at(made, 0).failed('server_error', false)
-  at(made, 0).failed('unreachable', false, true)
+  at(made, 0).failed('unreachable', false, { isCertain: true })
   test.equal(at(made, 0).present(), 'open')
   test.equal(asked.length, 0)
   test.end()
@@ -180,7 +195,7 @@ t.test('what is asked late changes nothing of what was decided meanwhile', async
   const { made } = breakers(1, {}, ask)
   const breaker = at(made, 0)
   for (let n = 0; n < 3; n++) breaker.failed('server_error', false)
-  breaker.failed('unreachable', false, true)
+  breaker.failed('unreachable', false, { isCertain: true })
   test.equal(breaker.present(), 'open')
   await at(asked, 0).end('answers')
   test.equal(breaker.present(), 'open', 'the cooldown stands')

@@ -24,7 +24,12 @@ const note = (): void => {}
 const log: Log = { debug: note, info: note, warn: note, error: note }
 
 /** A transport whose server is this shell script. */
-function shell(t: { teardown(work: () => Promise<void>): void }, script: string, more = {}) {
+function shell(
+  t: { teardown(work: () => Promise<void>): void },
+  script: string,
+  more = {},
+  into = log,
+) {
   const upstream = {
     transport: 'stdio',
     command: '/bin/sh',
@@ -36,7 +41,7 @@ function shell(t: { teardown(work: () => Promise<void>): void }, script: string,
   const { config } = parseConfig({ text: JSON.stringify({ servers }), path: 'c', env: {} })
   const [server] = config.servers
   if (server === undefined) throw new Error('there is a server')
-  const transport = new StdioTransport(server, log)
+  const transport = new StdioTransport(server, into)
   t.teardown(() => transport.close())
   return transport
 }
@@ -153,6 +158,22 @@ t.test('an open that is not wanted any more leaves no process', async (t) => {
   abort.abort()
   await t.rejects(opening)
   t.equal(transport.size, 0)
+})
+
+t.test('sessions too many are refused each, and told in the log once', async (t) => {
+  const told: unknown[] = []
+  const into: Log = { ...log, warn: (...line: unknown[]) => void told.push(line) }
+  const transport = shell(
+    t,
+    'while read -r line; do echo "$line"; done',
+    { max_processes: 1 },
+    into,
+  )
+  const { connection } = await open(transport)
+  for (let n = 0; n < 3; n++) await t.rejects(open(transport), { code: 'ADAPTER_PROCESS_LIMIT' })
+  t.match(told, [[{ server: 's', maxProcesses: 1 }, /no more processes/]])
+  t.equal(told.length, 1)
+  await connection.close()
 })
 
 t.test('many sessions leave neither processes nor descriptors behind', async (t) => {

@@ -18,6 +18,7 @@ import {
 import { connectOnce, placeOf } from './redis-link.ts'
 import { checkReplicas } from './replica-checks.ts'
 import { checkReach, checkRoot } from './root-checks.ts'
+import { checkUpstreams } from './upstream-checks.ts'
 
 /** Longest wait for a connection, in milliseconds. */
 const MAX_CONNECT_MS = 5_000
@@ -52,6 +53,7 @@ async function* lookAtAll(
   const isShared = config.statePersistence.type === 'redis'
   yield* checkConfig(config, { isRootSet: setsRoot(loaded) })
   checkClientTls(config.servers)
+  yield* await checkUpstreams(config)
   const keys = await checkKeys(config)
   if (keys !== undefined) yield keys
   const root = resolve(config.storage.root)

@@ -20,11 +20,12 @@ export type StateThreadCommand =
   | { readonly kind: 'connect'; readonly port: MessagePort }
   | { readonly kind: 'stop' }
 
-/** `failed`: the store could not be opened, and the thread ends; or it could not be closed cleanly. `lost`: it can't be used at present. */
+/** `failed`: the store could not be opened, and the thread ends; or it could not be closed cleanly. `lost`: it can't be used at present, until `recovered`. */
 export type StateThreadEvent =
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'lost'; readonly message: string }
+  | { readonly kind: 'recovered' }
   | { readonly kind: 'warning'; readonly message: string }
   | { readonly kind: 'report'; readonly report: SharedStateReport }
   | CountedMessage
@@ -100,6 +101,7 @@ async function openShared(
     onReport: (report) => tell({ kind: 'report', report }),
     onWarning: (message) => tell({ kind: 'warning', message }),
     onFailure: (message) => tell({ kind: 'lost', message }),
+    onRecovered: () => tell({ kind: 'recovered' }),
   })
   await state.start()
   return { host: state.host, close: () => state.stop() }

@@ -26,6 +26,7 @@ export interface HistogramCell {
 export interface Recorder {
   /** False where nothing is counted: then what only serves to count need not be found out. */
   readonly isOn: boolean
+  /** `amount` 0 says that there is such a counter: whoever looks sees it begin at 0. */
   add<N extends CounterName>(name: N, labels: Labels<N>, amount?: number): void
   observe<N extends HistogramName>(name: N, labels: Labels<N>, value: number): void
   /** Says what a gauge is from now on. */
@@ -39,6 +40,8 @@ export interface Recorder {
 class NumberSeries implements CounterCell {
   readonly labels: LabelList
   value = 0
+  /** Whether a counter was handed on before: the first time it is also when it is 0, so that its first step can be seen. */
+  isTold = false
 
   constructor(labels: LabelList) {
     this.labels = labels
@@ -180,9 +183,10 @@ export class MetricRecorder implements Recorder {
       const isGauge = specOf(name as MetricName).kind === 'gauge' // the keys come from the catalogue
       for (const series of table.all()) {
         if (isGauge) gauges.push([name, series.labels, series.value])
-        else if (series.value !== 0) {
+        else if (series.value !== 0 || !series.isTold) {
           counters.push([name, series.labels, series.value])
           series.value = 0
+          series.isTold = true
         }
       }
     }

@@ -23,6 +23,7 @@ export class ThreadReport {
   readonly #loop: IntervalHistogram
   readonly #timer: NodeJS.Timeout
   #utilization: EventLoopUtilization
+  #lookedAtMs = performance.now()
 
   /** Begins at once. */
   constructor(options: ThreadReportOptions) {
@@ -48,6 +49,15 @@ export class ThreadReport {
   }
 
   #sample(): void {
+    this.#sampleMemory()
+    // A scrape asks between two reports. What the loop did since the last one may be nothing but to answer the scrape: the last figures stay.
+    const now = performance.now()
+    if (now - this.#lookedAtMs < this.#options.intervalMs / 2) return
+    this.#lookedAtMs = now
+    this.#sampleLoop()
+  }
+
+  #sampleLoop(): void {
     const { recorder, thread } = this.#options
     const delay = (stat: 'mean' | 'p99' | 'max', nanoseconds: number): void => {
       // The histogram holds the whole time between two looks; before its first one it is not a number.
@@ -63,6 +73,10 @@ export class ThreadReport {
     const { utilization } = performance.eventLoopUtilization(now, this.#utilization)
     this.#utilization = now
     recorder.set('adapter_event_loop_utilization_ratio', { thread }, utilization)
+  }
+
+  #sampleMemory(): void {
+    const { recorder, thread } = this.#options
     const memory = process.memoryUsage()
     for (const [kind, bytes] of [
       ['heap_used', memory.heapUsed],

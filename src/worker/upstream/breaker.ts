@@ -30,8 +30,17 @@ export interface UpstreamEvents {
     readonly isCounted: boolean
     readonly stateBefore: BreakerState
   }): void
-  onTransition?(from: BreakerState, to: BreakerState): void
+  /** `reason`: what the failure that opened it said, without a secret; undefined where it did not open. */
+  onTransition?(from: BreakerState, to: BreakerState, reason?: string): void
   onRefused?(reason: RefusalReason): void
+}
+
+/** What more is known of a failure. */
+export interface FailureDetail {
+  /** What it said, without a secret; by default its kind. */
+  readonly reason?: string
+  /** Whatever was asked for, it would have failed: there is nothing to ask the upstream. */
+  readonly isCertain?: boolean
 }
 
 /** How a request may go on: as one of many, as a trial whose outcome decides, or not, for so many seconds. */
@@ -117,21 +126,19 @@ export class Breaker {
     }
   }
 
-  /**
-   * The upstream could not be reached, or answered that it can't serve. While half-open only trials count: the others were sent to the one that failed.
-   * `isCertain`: whatever was asked for, it would have failed.
-   */
-  failed(failure: UpstreamFailure, isTrial: boolean, isCertain = false): void {
+  /** The upstream could not be reached, or answered that it can't serve. While half-open only trials count: the others were sent to the one that failed. */
+  failed(failure: UpstreamFailure, isTrial: boolean, told: FailureDetail = {}): void {
     const { vitals } = this
     if (this.#policy === null) return
     vitals.noteFailure(failure)
     vitals.listen()
     switch (vitals.state) {
       case 'closed':
-        if (vitals.addFailure() >= this.#policy.failureThreshold) this.#opens('closed', isCertain)
+        if (vitals.addFailure() >= this.#policy.failureThreshold)
+          this.#opens('closed', failure, told)
         return
       case 'half_open':
-        if (isTrial) this.#opens('half_open', isCertain)
+        if (isTrial) this.#opens('half_open', failure, told)
         return
       case 'open':
     }
@@ -143,7 +150,7 @@ export class Breaker {
    */
   waitedInVain(ms: number, signsBefore: number, isTrial: boolean): void {
     if (this.signs === signsBefore && !this.vitals.hasAnsweredWithin(ms))
-      this.failed('timeout', isTrial)
+      this.failed('timeout', isTrial, { reason: `no answer within ${ms} ms` })
   }
 
   /** A ping was answered. `isStart`: by an upstream that was still being waited for, so that there is nothing to be careful with. */
@@ -157,11 +164,16 @@ export class Breaker {
   }
 
   /** A ping failed. `isCounted`: that says something about the upstream. */
-  pingFailed(failure: UpstreamFailure, latencyMs: number, isCounted: boolean): void {
+  pingFailed(
+    failure: UpstreamFailure,
+    latencyMs: number,
+    isCounted: boolean,
+    reason: string = failure,
+  ): void {
     const stateBefore = this.vitals.state
     if (isCounted) {
       this.vitals.notePing({ failure })
-      this.failed(failure, true, true)
+      this.failed(failure, true, { reason, isCertain: true })
     }
     this.#events.onPing?.({ latencyMs, failure, isCounted, stateBefore })
   }
@@ -194,18 +206,22 @@ export class Breaker {
   }
 
   /** Asks before, where that makes a difference, and nobody of the replica does. Requests go on meanwhile. */
-  #opens(from: BreakerState, isCertain: boolean): void {
+  #opens(
+    from: BreakerState,
+    failure: UpstreamFailure,
+    { reason = failure, isCertain = false }: FailureDetail,
+  ): void {
     const { vitals } = this
-    if (isCertain || this.#ask === undefined) this.#open(from)
+    if (isCertain || this.#ask === undefined) this.#open(from, reason)
     else if (vitals.beginAsking(this.#worker))
       void this.#ask().finally(() => vitals.endAsking(this.#worker))
   }
 
-  #open(from: BreakerState): void {
+  #open(from: BreakerState, reason: string): void {
     const { vitals } = this
     // Before the state says so: who sees that it is open asks for how long.
     vitals.openForMs = (this.#policy?.openCooldownSeconds ?? 0) * 1_000
-    if (vitals.change(from, 'open')) this.#events.onTransition?.(from, 'open')
+    if (vitals.change(from, 'open')) this.#events.onTransition?.(from, 'open', reason)
   }
 
   #close(): void {

@@ -105,14 +105,14 @@ class GuardedCall implements AnswerListener, UpstreamCall {
   }
 
   head(status: number, headers: HeaderList, isOurs = false): void {
-    if (!isOurs) this.#hears(status < SERVER_ERROR)
+    if (!isOurs) this.#hears(status < SERVER_ERROR ? undefined : `status ${status}`)
     // A refusal of ours is ours to its end; a stream that we begin brings the upstream's messages.
     else this.#isRefusal = status >= CLIENT_ERROR
     this.#listener.head(status, headers)
   }
 
   data(chunk: Uint8Array): void {
-    if (!this.#isHeard && !this.#isRefusal) this.#hears(true)
+    if (!this.#isHeard && !this.#isRefusal) this.#hears()
     else if (this.#isAnswer) this.#breaker.lives()
     this.#listener.data(chunk)
   }
@@ -128,7 +128,7 @@ class GuardedCall implements AnswerListener, UpstreamCall {
     else if (failure !== undefined) {
       // No connection could be made: that has nothing to do with what was asked for.
       const isCertain = failure === 'unreachable' && this.#call?.hasLeft === false
-      this.#breaker.failed(failure, this.#wasTrial, isCertain)
+      this.#breaker.failed(failure, this.#wasTrial, { reason: error.message, isCertain })
     }
     this.#finish()
     this.#listener.error(error)
@@ -149,11 +149,12 @@ class GuardedCall implements AnswerListener, UpstreamCall {
   }
 
   /** The upstream says its first word. */
-  #hears(isAnswer: boolean): void {
+  /** `reason`: what is wrong with the answer; undefined when it is proof of life. */
+  #hears(reason?: string): void {
     this.#isHeard = true
-    this.#isAnswer = isAnswer
-    if (isAnswer) this.#breaker.answered()
-    else this.#breaker.failed('server_error', this.#wasTrial)
+    this.#isAnswer = reason === undefined
+    if (reason === undefined) this.#breaker.answered()
+    else this.#breaker.failed('server_error', this.#wasTrial, { reason })
     if (this.#isTrial) this.#endTrial()
   }
 

@@ -33,11 +33,11 @@ export async function ping(target: PingedUpstream, options: PingOptions): Promis
   try {
     await ask()
   } catch (error) {
-    const isOurs = error instanceof AdapterError && error.code === 'ADAPTER_STOPPING'
-    if (isOurs || isStopped()) return
-    const failure = (error instanceof AdapterError ? failureOf(error) : undefined) ?? 'unreachable'
+    const told = error instanceof AdapterError ? error : undefined
+    if (told?.code === 'ADAPTER_STOPPING' || isStopped()) return
+    const failure = (told && failureOf(told)) ?? 'unreachable'
     const isCounted = !(failure === 'timeout' && isAtWork(target, sentAtMs)) && isDue(sentAtMs)
-    breaker.pingFailed(failure, performance.now() - sentAtMs, isCounted)
+    breaker.pingFailed(failure, performance.now() - sentAtMs, isCounted, told?.message)
     return
   }
   if (!isStopped()) breaker.pingAnswered(performance.now() - sentAtMs, isStart)

@@ -102,12 +102,19 @@ export class UpstreamGuard {
     const events = eventsOf?.(server)
     return {
       ...events,
-      onTransition: (from, to) => {
-        const fields = { server: server.id, from, to, lastFailure: vitals.report().lastFailure }
+      onTransition: (from, to, reason) => {
+        const { lastFailure } = vitals.report()
+        const fields = {
+          server: server.id,
+          from,
+          to,
+          lastFailure,
+          ...(reason === undefined ? {} : { reason }),
+        }
         if (to === 'open') log.warn(fields, 'the upstream fails: new requests are refused for now')
         else if (to === 'closed') log.info(fields, 'the upstream is back in service')
         else log.info(fields, 'the upstream is tried by a few requests')
-        events?.onTransition?.(from, to)
+        events?.onTransition?.(from, to, reason)
       },
     }
   }

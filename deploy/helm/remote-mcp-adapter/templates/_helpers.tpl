@@ -40,6 +40,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (include "adapter.fullname" .) .Values.persistence.existingClaim -}}
 {{- end -}}
 
+{{/* The port that metrics have to themselves; nothing where there is none. */}}
+{{- define "adapter.metricsPort" -}}
+{{- $prometheus := dig "prometheus" dict .Values.config.telemetry -}}
+{{- if and $prometheus.enabled $prometheus.port -}}{{ $prometheus.port }}{{- end -}}
+{{- end -}}
+
+{{/* How probes ask: by TLS where the listener speaks it. */}}
+{{- define "adapter.probeScheme" -}}
+{{- if dig "tls" "cert_file" "" .Values.config.core -}}HTTPS{{- else -}}HTTP{{- end -}}
+{{- end -}}
+
 {{/* What a stop may take: no from /readyz, requests in hand, the last export of telemetry, and five seconds for what is written down. */}}
 {{- define "adapter.gracePeriod" -}}
 {{- add .Values.config.core.pre_drain_seconds .Values.config.core.shutdown_timeout_seconds .Values.config.telemetry.shutdown_drain_timeout_seconds 5 -}}

@@ -73,6 +73,8 @@ const MAX_REASON_CHARS = 120
 /** The cause is not attached: an error of the client holds the command with all that was sent. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return 'for an unknown reason'
+  // What the client's library says while it has no connection, in the words of its options.
+  if (error.message.includes('enableOfflineQueue')) return 'there is no connection to Redis'
   const [line = ''] = error.message.split('\n')
   const text = line.replace(/,? with args beginning with.*$/, '')
   return text.length > MAX_REASON_CHARS ? `${text.slice(0, MAX_REASON_CHARS)}…` : text

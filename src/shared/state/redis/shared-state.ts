@@ -44,6 +44,8 @@ export interface SharedStateListeners {
   readonly onReport: (report: SharedStateReport) => void
   readonly onWarning: (message: string) => void
   readonly onFailure: (message: string) => void
+  /** It can be reached again, after `onFailure`. */
+  readonly onRecovered: () => void
 }
 
 /** The store, and who uses it. */
@@ -240,7 +242,7 @@ export class SharedState implements SharedStore {
   #changed(isAvailable: boolean, reason: string): void {
     if (isAvailable) {
       this.#lastError = ''
-      this.#listeners.onWarning('the shared state store can be reached again')
+      this.#listeners.onRecovered()
       if (this.#mode === 'memory') {
         this.#handBack().catch((error: unknown) => {
           this.#listeners.onFailure(

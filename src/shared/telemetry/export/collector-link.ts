@@ -6,7 +6,7 @@ import type { CollectorOptions } from '../telemetry-options.ts'
 import { ExportQueue } from './export-queue.ts'
 import type { Batch } from './export-queue.ts'
 import type { OtlpExporter } from './otlp-exporter.ts'
-import { RareWarnings } from './rare-warnings.ts'
+import { RareWarnings } from '../../rare-warnings.ts'
 
 /** What a link works with. */
 export interface CollectorLinkParts {

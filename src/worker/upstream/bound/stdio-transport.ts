@@ -3,6 +3,7 @@ import type { ServerConfig } from '../../../shared/config/config.ts'
 import { AdapterError } from '../../../shared/errors.ts'
 import type { HeaderList } from '../../../shared/frames/frames.ts'
 import type { Log } from '../../../shared/log.ts'
+import { RareWarnings } from '../../../shared/rare-warnings.ts'
 import type { MessageConnection, MessageListener, MessageTransport } from './message-connection.ts'
 import { MemoryWatch } from './process/memory-watch.ts'
 import { ProcessGuard } from './process/process-guard.ts'
@@ -12,6 +13,7 @@ import { ServerProcess } from './process/server-process.ts'
 export class StdioTransport implements MessageTransport {
   readonly #server: ServerConfig
   readonly #log: Log
+  readonly #warnings: RareWarnings
   readonly #guard: ProcessGuard
   readonly #memory: MemoryWatch | undefined
   readonly #processes = new Set<ServerProcess>()
@@ -24,6 +26,8 @@ export class StdioTransport implements MessageTransport {
   constructor(server: ServerConfig, log: Log) {
     this.#server = server
     this.#log = log
+    // Clients that are refused try again.
+    this.#warnings = new RareWarnings((message, details) => log.warn(details, message))
     this.#guard = new ProcessGuard(server.upstream.stopGraceSeconds, log)
     const { maxMemory, maxProcesses } = server.upstream
     // Of a shared process there is one, and perhaps another that is about to end.
@@ -44,10 +48,10 @@ export class StdioTransport implements MessageTransport {
     const { id } = this.#server
     const maxProcesses = this.#maxProcesses
     if (this.size >= maxProcesses) {
-      this.#log.warn(
-        { server: id, maxProcesses },
-        'no more processes of this server may be started',
-      )
+      this.#warnings.warn('no more processes of this server may be started', {
+        server: id,
+        maxProcesses,
+      })
       throw new AdapterError(
         'ADAPTER_PROCESS_LIMIT',
         `all upstream.max_processes (${maxProcesses}) processes of server ${id} are in use; try again when a session has ended`,

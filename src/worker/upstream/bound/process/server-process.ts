@@ -19,6 +19,9 @@ const KILLED_WAIT_MS = 2_000
 /** Most bytes that wait for a process to read them. */
 const MAX_UNREAD_BYTES = 67_108_864
 
+/** What is wrong with most commands that hold blanks. */
+const ARGUMENTS_APART = 'upstream.command is one program: its arguments belong into upstream.args'
+
 const OPEN_OBJECT = 0x7b
 const OPEN_ARRAY = 0x5b
 const LINE_END = Buffer.from('\n')
@@ -66,7 +69,11 @@ export class ServerProcess {
       await once(child, 'spawn')
       return new ServerProcess(options, child)
     } catch (error) {
-      log.error({ server: serverId, command, cwd, err: error }, 'server can not be started')
+      const fields = { server: serverId, command, cwd, err: error }
+      log.error(
+        /\s/.test(command) ? { ...fields, advice: ARGUMENTS_APART } : fields,
+        'server can not be started',
+      )
       throw new AdapterError(
         'ADAPTER_UPSTREAM_UNREACHABLE',
         'the process of the upstream server can not be started; the log of the adapter says why',
