@@ -17,6 +17,7 @@ import { logEntry } from '../shared/telemetry/log-entry.ts'
 import { stateOptions } from '../shared/state/state-options.ts'
 import { checkClientTls } from '../shared/upstream-tls.ts'
 import { configRisks, logRedisRisks, logRisks } from './doctor/start-checks.ts'
+import { setUpEngine } from './engine.ts'
 import { startGateway, StoreLostError } from './gateway.ts'
 import type { Gateway } from './gateway.ts'
 import { TelemetryExport } from './telemetry-export.ts'
@@ -176,6 +177,7 @@ function check(args: Arguments): void {
 }
 
 async function serve(args: Arguments): Promise<void> {
+  setUpEngine()
   const loaded = load(args)
   const config = {
     ...loaded.config,

@@ -6,6 +6,7 @@ import { FileStore } from '../shared/files/file-store.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import type { Log } from '../shared/log.ts'
+import { NumberMap } from '../shared/number-map.ts'
 import { SessionOwners } from '../shared/principals.ts'
 import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
@@ -67,7 +68,7 @@ export class WorkerRuntime {
   readonly stopped: Promise<void>
   readonly #parts: RuntimeParts
   readonly #stops = new StopList()
-  readonly #exchanges = new Map<number, FrameExchange>()
+  readonly #exchanges = new NumberMap<FrameExchange>()
   readonly #services: AdapterServices
   readonly #registry: SessionRegistry
   readonly #handshake: Handshake

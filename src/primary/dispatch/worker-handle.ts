@@ -5,6 +5,7 @@ import type { MessagePort } from 'node:worker_threads'
 import { FrameChannel } from '../../shared/frames/channel.ts'
 import type { FrameTally } from '../../shared/frames/frame-tally.ts'
 import type { ToPrimaryFrame, ToWorkerFrame } from '../../shared/frames/frames.ts'
+import { NumberMap } from '../../shared/number-map.ts'
 
 /** The primary's end of one request. */
 export interface PendingRequest {
@@ -31,7 +32,7 @@ export class WorkerHandle {
   /** Which worker it is. */
   readonly index: number
   readonly #channel: FrameChannel<ToWorkerFrame, ToPrimaryFrame>
-  readonly #pending = new Map<number, PendingRequest>()
+  readonly #pending = new NumberMap<PendingRequest>()
   readonly #events: WorkerEvents
   #nextId = 1
   #wasReady = false
@@ -89,7 +90,7 @@ export class WorkerHandle {
     this.#state = 'lost'
     this.#lostBy = reason
     this.#channel.close()
-    const pending = [...this.#pending.values()]
+    const pending = this.#pending.values()
     this.#pending.clear()
     for (const request of pending) request.fail(reason)
   }

@@ -2,6 +2,7 @@
 import type { MessagePort } from 'node:worker_threads'
 
 import { StoreUnavailableError } from '../errors.ts'
+import { NumberMap } from '../number-map.ts'
 import type { JsonObject, SessionKey } from './records.ts'
 import { RequestStore } from './request-store.ts'
 import { toRequest } from './store-requests.ts'
@@ -48,7 +49,7 @@ export class RemoteStore extends RequestStore {
   readonly #lossListeners: ((ids: readonly string[]) => void)[] = []
   readonly #replicaListeners: (() => void)[] = []
   readonly #modeListeners: ((mode: StoreMode) => void)[] = []
-  readonly #pending = new Map<number, Pending>()
+  readonly #pending = new NumberMap<Pending>()
   #port: MessagePort | undefined
   #outbox: (readonly [id: number, request: StoreRequest])[] = []
   #nextId = 1
@@ -210,7 +211,7 @@ export class RemoteStore extends RequestStore {
     this.#port = undefined
     this.#outbox = []
     port.close()
-    for (const id of this.#pending.keys()) this.#fail(id, 'the state store went away')
+    for (const [id] of this.#pending.entries()) this.#fail(id, 'the state store went away')
     for (const listener of this.#disconnectListeners) listener()
   }
 
@@ -285,17 +286,15 @@ export class RemoteStore extends RequestStore {
     if (outbox.length > 0) this.#port?.postMessage(outbox)
   }
 
-  /** All requests wait equally long, so the oldest, which the map has first, is the next to expire. */
   readonly #expire = (): void => {
     this.#timer = undefined
     const nowMs = performance.now()
-    for (const [id, { deadlineAtMs }] of this.#pending) {
-      if (deadlineAtMs > nowMs) {
-        this.#timer = setTimeout(this.#expire, deadlineAtMs - nowMs)
-        return
-      }
-      this.#fail(id, `the state store did not answer within ${this.#timeoutMs} ms`)
+    let nextAtMs = Infinity
+    for (const [id, { deadlineAtMs }] of this.#pending.entries()) {
+      if (deadlineAtMs > nowMs) nextAtMs = Math.min(nextAtMs, deadlineAtMs)
+      else this.#fail(id, `the state store did not answer within ${this.#timeoutMs} ms`)
     }
+    if (nextAtMs < Infinity) this.#timer = setTimeout(this.#expire, nextAtMs - nowMs)
   }
 
   async #finish(): Promise<void> {
