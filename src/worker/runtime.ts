@@ -1,12 +1,9 @@
 /** The composition root of a worker: store, files, upstreams, adapters, endpoints and maintenance; starts and stops them in order. */
 import type { ServerConfig } from '../shared/config/config.ts'
-import { DATA_HEADERS } from '../shared/data-headers.ts'
-import { AdapterError } from '../shared/errors.ts'
 import { FileStore } from '../shared/files/file-store.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
 import { StopList } from '../shared/lifecycle.ts'
 import type { Log } from '../shared/log.ts'
-import { NumberMap } from '../shared/number-map.ts'
 import { SessionOwners } from '../shared/principals.ts'
 import { UrlSigner } from '../shared/signing.ts'
 import type { RemoteStore } from '../shared/state/remote.ts'
@@ -15,10 +12,6 @@ import type { WorkerOptions } from '../shared/worker-options.ts'
 import type { AdapterServices } from './adapters/adapter.ts'
 import { sessionRootUri } from './adapters/session-root.ts'
 import { SandboxPool } from './code-mode/sandbox-pool.ts'
-import type { RequestHead } from './exchange/exchange.ts'
-import { toAdapterError } from './exchange/adapter-error.ts'
-import { fail } from './exchange/failure.ts'
-import { FrameExchange } from './exchange/frame-exchange.ts'
 import type { WorkerChannel } from './exchange/frame-exchange.ts'
 import { Listings } from './exchange/listings.ts'
 import { McpEndpoint } from './exchange/mcp-endpoint.ts'
@@ -31,8 +24,9 @@ import { FileMetrics } from './metrics/file-metrics.ts'
 import { countListings, hopEvents, pingEvents } from './metrics/upstream-metrics.ts'
 import { countLeases, countRefusals, countRun } from './metrics/worker-metrics.ts'
 import { Upkeep } from './maintenance/upkeep.ts'
+import { RequestDispatcher } from './request-dispatcher.ts'
 import { Handshake } from './session/handshake.ts'
-import { refuseRate, RequestAllowance } from './session/request-allowance.ts'
+import { RequestAllowance } from './session/request-allowance.ts'
 import { SessionRegistry, SHARED_COPY_LEASE_MS } from './session/registry.ts'
 import { RootAnswers } from './stream/root-answers.ts'
 import { isRooted } from './session/rooted.ts'
@@ -68,7 +62,6 @@ export class WorkerRuntime {
   readonly stopped: Promise<void>
   readonly #parts: RuntimeParts
   readonly #stops = new StopList()
-  readonly #exchanges = new NumberMap<FrameExchange>()
   readonly #services: AdapterServices
   readonly #registry: SessionRegistry
   readonly #handshake: Handshake
@@ -77,16 +70,10 @@ export class WorkerRuntime {
   readonly #sandboxes: SandboxPool | undefined
   readonly #servers: readonly ServerRuntime[]
   readonly #uploads: UploadEndpoint
-  readonly #downloads: DownloadEndpoint
   readonly #upkeep: Upkeep
   readonly #guard: UpstreamGuard
-  /** Undefined without a limit. */
-  readonly #allowance: RequestAllowance | undefined
-  /** Undefined where nobody counts. */
-  readonly #onRefusal: (request: RequestHead, error: AdapterError) => void
-  #isStopping = false
+  readonly #requests: RequestDispatcher
   #settleStopped: (outcome: Promise<void>) => void = () => {}
-  #whenIdle: (() => void) | undefined
 
   constructor(parts: RuntimeParts) {
     this.#parts = parts
@@ -116,8 +103,10 @@ export class WorkerRuntime {
     })
     store.onDisconnect(() => this.#registry.forgetAll())
     const { requestsPerMinute, burst } = config.core.rateLimit
-    if (requestsPerMinute !== null)
-      this.#allowance = new RequestAllowance(store, burst ?? requestsPerMinute)
+    const allowance =
+      requestsPerMinute === null
+        ? undefined
+        : new RequestAllowance(store, burst ?? requestsPerMinute)
     this.#guard = new UpstreamGuard({
       config,
       worker: options.index,
@@ -183,7 +172,7 @@ export class WorkerRuntime {
         sandboxes: this.#sandboxes,
         log,
         tracer: parts.tracer,
-        allowance: this.#allowance,
+        allowance,
         fallbackBaseUrl: options.fallbackBaseUrl,
       })
       const legacy = config.core.legacySse.enabled
@@ -219,7 +208,7 @@ export class WorkerRuntime {
           )
       },
     })
-    this.#downloads = new DownloadEndpoint({
+    const downloads = new DownloadEndpoint({
       ...this.#services,
       owners,
       onOutcome: (outcome) => {
@@ -246,10 +235,19 @@ export class WorkerRuntime {
     })
     const countRefusal = countRefusals(recorder, config)
     const tellTrouble = tellStorageTrouble(log, config)
-    this.#onRefusal = (request, error) => {
-      if (recorder.isOn) countRefusal(request, error)
-      tellTrouble(error)
-    }
+    this.#requests = new RequestDispatcher({
+      channel: parts.channel,
+      log,
+      allowance,
+      onRefusal: (request, error) => {
+        if (recorder.isOn) countRefusal(request, error)
+        tellTrouble(error)
+      },
+      servers: this.#servers,
+      uploads: this.#uploads,
+      downloads,
+      hop: this.#hop.endpoint,
+    })
     if (recorder.isOn) {
       countListings(
         recorder,
@@ -284,116 +282,15 @@ export class WorkerRuntime {
   /** Takes a frame from the primary. */
   receive(frame: ToWorkerFrame): void {
     switch (frame[0]) {
-      case 'request.head':
-        this.#open(frame)
-        return
       case 'control.drain':
         this.#closeStreams()
         return
       case 'control.stop':
-        if (!this.#isStopping) this.#settleStopped(this.#stop(frame[1]))
+        if (this.#requests.isOpen) this.#settleStopped(this.#stop(frame[1]))
         return
-      case 'request.body':
-      case 'request.end':
-      case 'request.abort':
-      case 'flow.pause':
-      case 'flow.resume':
-      case 'flow.acknowledge':
-        // A frame for an exchange that is over was under way when it ended.
-        this.#exchanges.get(frame[1])?.receive(frame)
+      default:
+        this.#requests.receive(frame)
     }
-  }
-
-  #open(frame: Extract<ToWorkerFrame, readonly ['request.head', ...unknown[]]>): void {
-    const [, id, route, serverIndex, method, target, headers, body, complete, principal] = frame
-    const correlationId = frame[10]
-    const request = { route, serverIndex, method, target, headers, body, principal, correlationId }
-    const onClosed = (): void => {
-      this.#exchanges.delete(id)
-      if (this.#exchanges.size === 0) this.#whenIdle?.()
-    }
-    const { channel } = this.#parts
-    const exchange = new FrameExchange(id, request, complete, channel, onClosed, this.#onRefusal)
-    this.#exchanges.set(id, exchange)
-    if (this.#isStopping) {
-      const error = new AdapterError(
-        'ADAPTER_STOPPING',
-        'this replica is stopping; repeat the request',
-      )
-      exchange.noteRefusal?.(error)
-      exchange.respond(
-        error.status,
-        ['content-type', 'application/json', ...DATA_HEADERS, 'retry-after', '1'],
-        error.toJsonRpc(null),
-      )
-      return
-    }
-    this.#guarded(exchange, () => this.#route(exchange))
-  }
-
-  /** One request's failure is its own: the worker goes on. */
-  #guarded(exchange: FrameExchange, work: () => void): void {
-    try {
-      work()
-    } catch (error) {
-      const { route, correlationId } = exchange.request
-      this.#parts.log.error(
-        { err: error, route, request_id: correlationId },
-        'a request failed unexpectedly',
-      )
-      const failure = new AdapterError(
-        'ADAPTER_INTERNAL',
-        'the adapter failed while it handled this request',
-      )
-      exchange.noteRefusal?.(failure)
-      exchange.respond(
-        failure.status,
-        ['content-type', 'application/json', ...DATA_HEADERS],
-        failure.toJsonRpc(null),
-      )
-    }
-  }
-
-  #route(exchange: FrameExchange): void {
-    switch (exchange.request.route) {
-      case 'mcp':
-      case 'sse':
-      case 'messages': {
-        const { route, serverIndex } = exchange.request
-        const target = this.#servers[serverIndex]
-        const endpoint = route === 'mcp' ? target?.endpoint : target?.legacy
-        if (endpoint === undefined) throw new RangeError(`no ${route} of server ${serverIndex}`)
-        const work = (): void => endpoint.handle(exchange)
-        if (this.#allowance === undefined) work()
-        else this.#rationed(exchange, this.#allowance, work)
-        return
-      }
-      case 'upload':
-        this.#uploads.handle(exchange)
-        return
-      case 'artifact':
-        this.#downloads.handle(exchange)
-        return
-      case 'hop':
-        this.#hop.endpoint.handle(exchange)
-    }
-  }
-
-  /** Does the work when the principal may make one more request. */
-  #rationed(exchange: FrameExchange, allowance: RequestAllowance, work: () => void): void {
-    const { principal } = exchange.request
-    if (allowance.tryTake(principal)) {
-      work()
-      return
-    }
-    allowance.take(principal).then(
-      (retryAfterMs) => {
-        if (!exchange.isOpen) return
-        if (retryAfterMs > 0) refuseRate(exchange, retryAfterMs)
-        else this.#guarded(exchange, work)
-      },
-      (error: unknown) => fail(exchange, toAdapterError(error), null),
-    )
   }
 
   /** Long-lived streams end, those that are opened from here on too; everything else is served. */
@@ -407,17 +304,9 @@ export class WorkerRuntime {
   }
 
   async #stop(graceMs: number): Promise<void> {
-    this.#isStopping = true
+    const finished = this.#requests.finish(graceMs)
     this.#closeStreams()
-    if (this.#exchanges.size > 0) {
-      let limit: NodeJS.Timeout | undefined
-      await new Promise<void>((resolve) => {
-        this.#whenIdle = resolve
-        limit = setTimeout(resolve, graceMs)
-      })
-      clearTimeout(limit)
-    }
-    for (const exchange of this.#exchanges.values()) exchange.reset()
+    await finished
     await this.#stops.stop((part, error) =>
       this.#parts.log.error({ err: error, part }, 'stopping failed'),
     )
