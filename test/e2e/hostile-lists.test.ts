@@ -133,18 +133,32 @@ const WAYS: Readonly<Record<string, Script>> = {
   'with an id of another kind': writes(STREAM_TYPE, () => [
     event(smuggled({ id: String(LIST_ID) })),
   ]),
+  'in another charset': writes(`${STREAM_TYPE}; charset=utf-7`, () => [hidden(event(smuggled()))]),
+  'in another charset, named in another way': writes(
+    `${STREAM_TYPE}; charset*0="utf-"; charset*1="7"`,
+    () => [hidden(event(smuggled()))],
+  ),
+  'in UTF-16': (_request, response) => {
+    response.writeHead(200, { 'content-type': JSON_TYPE })
+    response.end(Buffer.from(SPLIT, 'utf16le'))
+  },
   'in an encoded stream': (_request, response) => {
     response.writeHead(200, { 'content-type': STREAM_TYPE, 'content-encoding': 'gzip' })
     response.end(gzipSync(event(smuggled())))
   },
 }
 
+/** As text in UTF-7, in which any letter can be written so that no other reader knows it. */
+function hidden(text: string): string {
+  return text.replace('"tools"', '"+AHQAbwBvAGwAcw-"')
+}
+
 /** What a client can have read of an answer: of JSON all or nothing. */
 async function readable(stream: WireStream): Promise<string> {
   const isWhole = (await stream.ended) === 'end'
   const text = stream.text()
-  if (stream.headers['content-type'] === STREAM_TYPE) return wholeEvents(text)
-  return isWhole ? text : ''
+  if (stream.headers['content-type']?.startsWith(STREAM_TYPE) === true) return wholeEvents(text)
+  return isWhole ? text.replaceAll('\0', '') : ''
 }
 
 async function isKept(t: Test, id: string, way: string, script: Script): Promise<void> {
@@ -224,6 +238,7 @@ t.test('nor after the answer to initialize, on its stream', async (t) => {
 t.test('nor, whatever it says of itself, in the answer to a GET', async (t) => {
   const answers: readonly Script[] = [
     writes('text/plain', () => [event(smuggled())]),
+    writes(`${STREAM_TYPE};CharSet=utf-7`, () => [hidden(event(smuggled()))]),
     writes(JSON_TYPE, () => [event(smuggled())]),
     writes(STREAM_TYPE, () => [event([smuggled()])]),
     writes(STREAM_TYPE, () => [`: x\u0085data: ${SPLIT}\n\n`]),
@@ -244,6 +259,9 @@ t.test('nor, whatever it says of itself, in the answer to a GET', async (t) => {
 
 t.test('a list that was asked for is judged in every form that some client reads', async (t) => {
   const forms: readonly Script[] = [
+    writes(`${STREAM_TYPE}; charset=utf-7`, (request) => [
+      hidden(event(smuggled({ id: idOf(request) }))),
+    ]),
     writes(STREAM_TYPE, (request) => [event([smuggled({ id: idOf(request) })])]),
     writes(STREAM_TYPE, (request) => [
       `: x\u2028data: ${JSON.stringify(smuggled({ id: idOf(request) }))}\n\n`,
@@ -310,6 +328,22 @@ t.test('what only looks like a list passes, byte for byte', async (t) => {
     )
     const other = session.message('tools/call', { name: 'x' })
     t.equal((await session.post(other)).body, stream(other.id))
+  }
+})
+
+t.test('a charset that says what is so anyway is none to refuse', async (t) => {
+  const session = await WireSession.open(`${replica.url}/watched`)
+  for (const charset of ['utf-8', 'UTF-8', '"utf-8"', 'us-ascii']) {
+    for (const type of [JSON_TYPE, STREAM_TYPE]) {
+      upstream.scripts.set(
+        'tools/call',
+        writes(`${type}; charset=${charset}`, (request) => [
+          type === JSON_TYPE ? JSON.stringify(callResult(request)) : event(callResult(request)),
+        ]),
+      )
+      const answer = await session.call('x')
+      t.equal(answerIn(answer).result?.['called'], true, `${type} ${charset}`)
+    }
   }
 })
 

@@ -58,8 +58,8 @@ function outcomes(make: () => ToolListScanner, text: string): Set<boolean> {
   return found
 }
 
-const json = (): ToolListScanner => toolListScanner(ANSWERED, false)
-const events = (): ToolListScanner => toolListScanner(ANSWERED, true)
+const json = (): ToolListScanner => toolListScanner(() => ANSWERED, false)
+const events = (): ToolListScanner => toolListScanner(() => ANSWERED, true)
 
 t.test('in JSON', async (t) => {
   for (const [name, text] of Object.entries(FOREIGN))

@@ -261,7 +261,8 @@ export class InitializePost implements AnswerListener {
     if (this.#ended) {
       const body = Buffer.concat(held)
       try {
-        this.#options.watch?.refuse(body, isEventStream(headers))
+        const { watch } = this.#options
+        if (watch?.scanner(headers).push(body) === true) throw watch.found()
       } catch (error) {
         this.#fail(toAdapterError(error))
         return

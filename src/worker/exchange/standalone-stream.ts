@@ -218,9 +218,10 @@ export class StandaloneStream implements StreamClient, NotificationSink {
     }
     const mayHoldAnswers = this.plan.resumes || session.hasSuspended
     const orphan = this.plan.resumes ? orphanRewrite : strayRewrite
+    const scanner = watch?.streamScanner(headers)
     if (!this.#isOpen || (!session.hasSuspended && orphan === undefined)) {
       // Some clients take whatever comes for a stream.
-      const watched = watch && { watch, scanner: watch.streamScanner(headers) }
+      const watched = watch && scanner && { watch, scanner }
       return new RawSink(exchange, { status, headers }, call, onCut, { watched })
     }
     return new SseSink({

@@ -278,38 +278,47 @@ export function mayHoldTools(bytes: Uint8Array): boolean {
 
 /** Scans only what holds the word, or grows large. */
 class LazyListScanner implements ToolListScanner {
-  readonly #scanner: ToolListScanner
+  readonly #answered: () => ReadonlySet<string>
   readonly #isStream: boolean
-  #unscanned = NOTHING
+  #scanner: ToolListScanner | undefined
+  #unscanned: Uint8Array = NOTHING
   /** Whether the scanner is in the middle of something. */
   #isScanning = false
 
-  constructor(scanner: ToolListScanner, isStream: boolean) {
-    this.#scanner = scanner
+  constructor(answered: () => ReadonlySet<string>, isStream: boolean) {
+    this.#answered = answered
     this.#isStream = isStream
   }
 
   push(chunk: Uint8Array): boolean {
     if (!this.#isScanning && this.#unscanned.length + chunk.length <= MAX_UNSCANNED) {
-      const all = Buffer.concat([this.#unscanned, chunk])
+      const isFirst = this.#unscanned.length === 0
+      const all = isFirst ? chunk : Buffer.concat([this.#unscanned, chunk])
       if (!mayHoldTools(all)) {
-        this.#unscanned = this.#isStream && endsEvent(chunk) ? NOTHING : all
+        const isOver = this.#isStream && endsEvent(chunk)
+        // A copy, because the bytes are given away.
+        this.#unscanned = isOver ? NOTHING : isFirst ? Buffer.from(chunk) : all
         return false
       }
     }
+    const scanner = (this.#scanner ??= this.#isStream
+      ? new EventListScanner(this.#answered())
+      : new JsonListScanner(this.#answered()))
     const before = this.#unscanned
     this.#unscanned = NOTHING
-    if (before.length > 0 && this.#scanner.push(before)) return true
-    if (this.#scanner.push(chunk)) return true
+    if (before.length > 0 && scanner.push(before)) return true
+    if (scanner.push(chunk)) return true
     this.#isScanning = !this.#isStream || !endsEvent(chunk)
     return false
   }
 }
 
 /** A scanner for an answer; see `JsonListScanner`. */
-export function toolListScanner(answered: ReadonlySet<string>, isStream: boolean): ToolListScanner {
-  const scanner = isStream ? new EventListScanner(answered) : new JsonListScanner(answered)
-  return new LazyListScanner(scanner, isStream)
+export function toolListScanner(
+  answered: () => ReadonlySet<string>,
+  isStream: boolean,
+): ToolListScanner {
+  return new LazyListScanner(answered, isStream)
 }
 
 /** Whether a piece ends with an event, as most servers write them. */
