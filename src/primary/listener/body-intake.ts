@@ -1,10 +1,7 @@
 /** The body of one request on its way to the worker: handed on in pieces of a good size, and read from the client at the pace of the worker. */
 import type { WorkerHandle } from '../dispatch/worker-handle.ts'
-import { BodyBuffer } from './body-buffer.ts'
+import { FrameBuffer } from './frame-buffer.ts'
 import type { HttpResponse } from './native.ts'
-
-/** A body is handed on in pieces of about this size. */
-const FRAME_BYTES = 65_536
 
 /** Bytes of a request's body that may be on their way to the worker. */
 const MAX_UNDER_WAY_BYTES = 1_048_576
@@ -20,7 +17,7 @@ export class BodyIntake {
   readonly #worker: WorkerHandle
   readonly #requestId: number
   readonly #all: BytesUnderWay
-  readonly #collected = new BodyBuffer()
+  readonly #collected = new FrameBuffer()
   #isWanted = true
   #isPaused = false
   /** Bytes that the worker has not taken in. */
@@ -38,15 +35,15 @@ export class BodyIntake {
   /** Copies what is lent for this callback only. Small pieces are collected to the end of the turn: a frame costs more than it may hold. */
   take(lent: ArrayBuffer): void {
     if (!this.#isWanted || lent.byteLength === 0) return
-    if (this.#collected.length === 0) this.#worker.beforeFlush(this.#sendCollected)
+    if (!this.#collected.hasRoom(lent.byteLength)) this.#sendCollected(true)
+    if (this.#collected.length === 0) this.#worker.beforeFlush(this.#sendAtLast)
     this.#collected.append(new Uint8Array(lent))
-    if (this.#collected.length >= FRAME_BYTES) this.#sendCollected()
   }
 
   /** The body is complete. */
   end(): void {
     if (!this.#isWanted) return
-    this.#sendCollected()
+    this.#sendCollected(false)
     this.#worker.send(['request.end', this.#requestId])
   }
 
@@ -80,9 +77,11 @@ export class BodyIntake {
     this.#holdOrRead()
   }
 
-  readonly #sendCollected = (): void => {
+  readonly #sendAtLast = (): void => this.#sendCollected(false)
+
+  #sendCollected(isFull: boolean): void {
     if (!this.#isWanted || this.#collected.length === 0) return
-    const chunk = this.#collected.take()
+    const chunk = this.#collected.take(isFull)
     this.#count(chunk.byteLength)
     this.#worker.send(['request.body', this.#requestId, chunk], chunk)
     this.#holdOrRead()

@@ -7,8 +7,8 @@ import type { MessagePort } from 'node:worker_threads'
 
 import type { FrameTally } from './frame-tally.ts'
 
-/** From this size on, transferring a buffer is cheaper than cloning it. */
-const TRANSFER_BYTES = 16_384
+/** From this size on, in bytes, transferring a buffer is cheaper than cloning it. */
+export const TRANSFER_BYTES = 16_384
 
 /** Frames that may leave in one message: bounds how long the receiver is busy with one batch. */
 const MAX_BATCH = 512
@@ -36,12 +36,12 @@ export class FrameChannel<Out extends Frame, In extends Frame> {
     })
   }
 
-  /** Queues a frame for the end of this turn. Bytes in `payload`'s position must have come through `ownBytes`. */
+  /** Queues a frame for the end of this turn. `payload`: bytes in it that must have come through `ownBytes`, or, from `TRANSFER_BYTES` on, have a buffer that nobody else uses. */
   send(frame: Out, payload?: Uint8Array): void {
     if (this.#closed) return
     this.#batch.push(frame)
     if (payload !== undefined && payload.byteLength >= TRANSFER_BYTES) {
-      // ownBytes gave the view a whole ArrayBuffer of its own.
+      // No memory is shared, and nobody else looks at it.
       this.#transfer.push(payload.buffer as ArrayBuffer)
     }
     if (this.#batch.length >= MAX_BATCH) this.#flush()

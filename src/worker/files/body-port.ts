@@ -7,7 +7,7 @@ import type { MessagePort } from 'node:worker_threads'
 
 /** Owner → thread. `cancel` may come at any time and is the last message. */
 export type ToThread =
-  /** Owns its whole buffer. */
+  /** Nobody else uses its buffer. */
   | readonly [kind: 'chunk', chunk: Uint8Array]
   | readonly [kind: 'end']
   | readonly [kind: 'granted', bytes: number]
@@ -118,6 +118,6 @@ const nowhere = (() => {
 
 /** Frees a chunk's memory; the chunk is empty afterwards. */
 function release(chunk: Uint8Array): void {
-  // A chunk owns its whole buffer, which came over a port itself and so is no shared memory.
+  // Nobody else uses its buffer, which came over a port itself and so is no shared memory.
   nowhere.postMessage(null, [chunk.buffer as ArrayBuffer])
 }

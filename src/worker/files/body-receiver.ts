@@ -1,15 +1,13 @@
 /** The owner's end of a body that a pool thread receives: forwards chunks, grants room, and tells when the client has to wait. */
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 
+import { ownBytes, TRANSFER_BYTES } from '../../shared/frames/channel.ts'
 import type { ToOwner, ToThread } from './body-port.ts'
 import type { Received } from './receive-body.ts'
 
 /** What is under way to the thread before the client is paused. Bounds the memory of one upload. */
 const HIGH_WATER_BYTES = 1024 * 1024
 const LOW_WATER_BYTES = 256 * 1024
-/** Smaller chunks are cheaper to copy than to transfer. */
-const TRANSFER_BYTES = 16 * 1024
-
 /** Sets room aside: answers how many bytes more there are, at least `atLeastBytes`; rejects when there is no such room. */
 export type GrantRoom = (atLeastBytes: number, upToBytes: number) => Promise<number>
 
@@ -33,14 +31,19 @@ export class BodyReceiver {
     this.result = this.#settle(run(port2))
   }
 
-  /** Takes a chunk with its buffer; false means: read no more from the client until the drain listener is called. */
+  /**
+   * Takes a chunk, from `TRANSFER_BYTES` on with its buffer, in which nobody else may have bytes. False means: read no more from the client until the
+   * drain listener is called.
+   */
   write(chunk: Uint8Array): boolean {
     if (this.#isClosed) return true
     this.#outstandingBytes += chunk.byteLength
-    // A view would carry its whole backing store along.
-    const own = chunk.byteLength === chunk.buffer.byteLength ? chunk : new Uint8Array(chunk)
-    const isLarge = own.byteLength >= TRANSFER_BYTES && own.buffer instanceof ArrayBuffer
-    this.#post(['chunk', own], isLarge ? [own.buffer] : [])
+    if (chunk.byteLength >= TRANSFER_BYTES && chunk.buffer instanceof ArrayBuffer) {
+      this.#post(['chunk', chunk], [chunk.buffer])
+    } else {
+      // A view would carry its whole backing store along.
+      this.#post(['chunk', ownBytes(chunk)])
+    }
     if (this.#outstandingBytes >= HIGH_WATER_BYTES) this.#isPaused = true
     return !this.#isPaused
   }
