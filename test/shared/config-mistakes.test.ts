@@ -87,6 +87,10 @@ t.test(
     for (const [text, path, message] of cases) t.match(problems(text), [{ path, message }], path)
     t.equal(nearest('Log_Levle', ['log_level', 'host']), 'log_level')
     t.equal(nearest('x', ['db']), undefined)
+    t.equal(nearest('file_path', ['file_path_argument', 'tools']), 'file_path_argument', 'a part')
+    t.equal(nearest('http', ['streamable_http', 'sse']), 'streamable_http')
+    t.equal(nearest('headers', ['client_headers', 'static_headers']), undefined, 'either of two')
+    t.equal(nearest('max', ['max_size']), undefined, 'too little to tell')
   },
 )
 

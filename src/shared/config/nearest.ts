@@ -1,6 +1,9 @@
 /** Finds the word that a mistyped one was probably meant to be. */
 
-/** The candidate within a quarter of the word's length in edits (at least 2), or undefined. */
+/** Shortest word that may stand for a longer one that begins or ends with it. */
+const MIN_PART_LENGTH = 4
+
+/** The candidate within a quarter of the word's length in edits (at least 2), else the only one that begins or ends with the word, or undefined. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   const limit = Math.max(2, Math.floor(word.length / 4))
   const wanted = word.slice(0, 64).toLowerCase()
@@ -10,7 +13,15 @@ export function nearest(word: string, candidates: readonly string[]): string | u
     if (distance <= limit && distance < candidate.length && distance < (best?.distance ?? Infinity))
       best = { candidate, distance }
   }
-  return best?.candidate
+  return best?.candidate ?? completed(wanted, candidates)
+}
+
+function completed(part: string, candidates: readonly string[]): string | undefined {
+  if (part.length < MIN_PART_LENGTH) return undefined
+  const [only, ...others] = candidates.filter(
+    (candidate) => candidate.startsWith(part) || candidate.endsWith(`_${part}`),
+  )
+  return others.length === 0 ? only : undefined
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours that turn one word into the other. */

@@ -148,8 +148,8 @@ export class Upkeep {
   /** With a shared store, files get their records back by a replica that starts while no other is the maintainer: by the first of all. */
   async #elected(tenure: Tenure, isFirstAnswer: boolean): Promise<void> {
     if (!this.#isShared) return
-    const { log, replicaId } = this.#parts
-    log.info({ replicaId }, 'this replica maintains the store and the files')
+    const { log } = this.#parts
+    log.info('this replica maintains the store and the files')
     if (!isFirstAnswer || !this.#isFirstStart || this.#parts.store.mode !== 'shared') return
     const settledBeforeMs = (await this.#fileClock.nowMs()) - SETTLING_MS
     this.#tell(await adoptUnderTenure(this.#parts, tenure, settledBeforeMs))
