@@ -281,16 +281,9 @@ export class WorkerRuntime {
 
   /** Takes a frame from the primary. */
   receive(frame: ToWorkerFrame): void {
-    switch (frame[0]) {
-      case 'control.drain':
-        this.#closeStreams()
-        return
-      case 'control.stop':
-        if (this.#requests.isOpen) this.#settleStopped(this.#stop(frame[1]))
-        return
-      default:
-        this.#requests.receive(frame)
-    }
+    if (frame[0] === 'control.drain') this.#closeStreams()
+    else if (frame[0] !== 'control.stop') this.#requests.receive(frame)
+    else if (this.#requests.isOpen) this.#settleStopped(this.#stop(frame[1]))
   }
 
   /** Long-lived streams end, those that are opened from here on too; everything else is served. */
