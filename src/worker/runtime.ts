@@ -127,7 +127,11 @@ export class WorkerRuntime {
         ? { eventsOf: (server: ServerConfig) => pingEvents(recorder, server) }
         : {}),
     })
-    this.#hop = new WorkerHop(options, store, recorder.isOn ? hopEvents(recorder) : undefined)
+    if (recorder.isOn) this.#onRefusal = countRefusals(recorder, config)
+    this.#hop = new WorkerHop(options, store, {
+      ...(recorder.isOn ? { events: hopEvents(recorder) } : {}),
+      onRefusal: this.#onRefusal,
+    })
     const upstreams = new Map(
       config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
@@ -191,7 +195,7 @@ export class WorkerRuntime {
             registry: this.#registry,
             replicaId: options.replicaId,
             placement: { index: options.index, workers: options.workers },
-            postElsewhere: (place, exchange) => this.#hop.postElsewhere(place, server.id, exchange),
+            postElsewhere: (place, exchange) => this.#hop.postElsewhere(place, server, exchange),
             log,
           })
         : undefined
@@ -242,7 +246,6 @@ export class WorkerRuntime {
       onRun: (report) => countRun(recorder, report),
     })
     if (recorder.isOn) {
-      this.#onRefusal = countRefusals(recorder, config)
       countListings(
         recorder,
         [...upstreams.values()].flatMap(({ listings }) => listings ?? []),

@@ -269,9 +269,10 @@ class SlowTransport implements MessageTransport {
   async close(): Promise<void> {}
 }
 
+const nothing = (): void => {}
+
 function startSlow(t: Test) {
   const inner = new SlowTransport()
-  const nothing = (): void => {}
   const transport = new SharedTransport({
     serverId: 's',
     transport: inner,
