@@ -7,6 +7,16 @@ interface UpstreamHop extends CommonHop {
   readonly isSafe: boolean
   /** As of an `UpstreamRequest`. */
   readonly isFollowUp: boolean
+  /** Names it, for what is told of it later. */
+  readonly call?: string | undefined
+}
+
+/** The answer to a call on the hop was waited for in vain: it is given up, and its upstream was silent for so long. */
+interface SilenceHop extends CommonHop {
+  readonly kind: 'silence'
+  readonly call: string
+  /** In milliseconds. */
+  readonly waitedMs: number
 }
 
 /** A message of a legacy client whose stream the worker holds. */
@@ -16,10 +26,12 @@ interface MessageHop extends CommonHop {
   readonly target: string
   /** Who the client is; empty while authentication is off. */
   readonly principal: string
+  /** As of a `RequestHead`. */
+  readonly correlationId?: string | undefined
 }
 
 /** What is asked of the holder. Whoever asks has judged who the client is, and what it may. */
-export type HopRequest = UpstreamHop | MessageHop
+export type HopRequest = UpstreamHop | SilenceHop | MessageHop
 
 interface CommonHop {
   readonly serverId: string
@@ -69,22 +81,41 @@ export function decodeHopRequest(bytes: Uint8Array): ReadHopRequest | undefined 
 
 function isHead(value: unknown): value is HopRequest & { readonly hasBody: boolean } {
   if (typeof value !== 'object' || value === null) return false
-  const { kind, serverId, method, headers, isSafe, isFollowUp, hasBody, target, principal } =
-    value as {
-      readonly [name: string]: unknown // an object has any names
-    }
-  const isKnown =
-    kind === 'upstream'
-      ? (method === 'POST' || method === 'GET' || method === 'DELETE') &&
-        typeof isSafe === 'boolean' &&
-        typeof isFollowUp === 'boolean'
-      : kind === 'messages' && typeof target === 'string' && typeof principal === 'string'
+  const fields = value as { readonly [name: string]: unknown } // an object has any names
+  const { serverId, headers, hasBody } = fields
   return (
-    isKnown &&
+    isKnown(fields) &&
     typeof serverId === 'string' &&
     Array.isArray(headers) &&
     headers.length % 2 === 0 &&
     headers.every((text) => typeof text === 'string') &&
     typeof hasBody === 'boolean'
   )
+}
+
+/** Whether what a kind has besides is there. A replica of an earlier version leaves out what came later. */
+function isKnown(fields: { readonly [name: string]: unknown }): boolean {
+  const { kind, method, isSafe, isFollowUp, call, waitedMs, target, principal, correlationId } =
+    fields
+  switch (kind) {
+    case 'upstream':
+      return (
+        (method === 'POST' || method === 'GET' || method === 'DELETE') &&
+        typeof isSafe === 'boolean' &&
+        typeof isFollowUp === 'boolean' &&
+        isTextOrNone(call)
+      )
+    case 'silence':
+      return typeof call === 'string' && typeof waitedMs === 'number' && waitedMs >= 0
+    case 'messages':
+      return (
+        typeof target === 'string' && typeof principal === 'string' && isTextOrNone(correlationId)
+      )
+    default:
+      return false
+  }
+}
+
+function isTextOrNone(value: unknown): boolean {
+  return value === undefined || typeof value === 'string'
 }

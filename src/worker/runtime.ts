@@ -1,5 +1,6 @@
 /** The composition root of a worker: store, files, upstreams, adapters, endpoints and maintenance; starts and stops them in order. */
 import type { ServerConfig } from '../shared/config/config.ts'
+import type { AdapterError } from '../shared/errors.ts'
 import { FileStore } from '../shared/files/file-store.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
 import { StopList } from '../shared/lifecycle.ts'
@@ -13,6 +14,7 @@ import type { AdapterServices } from './adapters/adapter.ts'
 import { sessionRootUri } from './adapters/session-root.ts'
 import { SandboxPool } from './code-mode/sandbox-pool.ts'
 import type { WorkerChannel } from './exchange/frame-exchange.ts'
+import type { RequestHead } from './exchange/exchange.ts'
 import { Listings } from './exchange/listings.ts'
 import { McpEndpoint } from './exchange/mcp-endpoint.ts'
 import { openDigestPool } from './files/digest-pool.ts'
@@ -118,7 +120,16 @@ export class WorkerRuntime {
         ? { eventsOf: (server: ServerConfig) => pingEvents(recorder, server) }
         : {}),
     })
-    this.#hop = new WorkerHop(options, store, recorder.isOn ? hopEvents(recorder) : undefined)
+    const countRefusal = countRefusals(recorder, config)
+    const tellTrouble = tellStorageTrouble(log, config)
+    const onRefusal = (request: RequestHead, error: AdapterError): void => {
+      if (recorder.isOn) countRefusal(request, error)
+      tellTrouble(error)
+    }
+    this.#hop = new WorkerHop(options, store, {
+      ...(recorder.isOn ? { events: hopEvents(recorder) } : {}),
+      onRefusal,
+    })
     const upstreams = new Map(
       config.servers.map((server, index) => {
         const listings = Listings.of(server, config)
@@ -183,7 +194,7 @@ export class WorkerRuntime {
             registry: this.#registry,
             replicaId: options.replicaId,
             placement: { index: options.index, workers: options.workers },
-            postElsewhere: (place, exchange) => this.#hop.postElsewhere(place, server.id, exchange),
+            postElsewhere: (place, exchange) => this.#hop.postElsewhere(place, server, exchange),
             log,
           })
         : undefined
@@ -233,16 +244,11 @@ export class WorkerRuntime {
       },
       onRun: (report) => countRun(recorder, report),
     })
-    const countRefusal = countRefusals(recorder, config)
-    const tellTrouble = tellStorageTrouble(log, config)
     this.#requests = new RequestDispatcher({
       channel: parts.channel,
       log,
       allowance,
-      onRefusal: (request, error) => {
-        if (recorder.isOn) countRefusal(request, error)
-        tellTrouble(error)
-      },
+      onRefusal,
       servers: this.#servers,
       uploads: this.#uploads,
       downloads,

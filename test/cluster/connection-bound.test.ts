@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 
+import { healthOf } from '../support/breaker-rig.ts'
 import { startCluster } from '../support/cluster.ts'
 import type { Cluster, ClusterReplica } from '../support/cluster.ts'
 import { eventually, within } from '../support/eventually.ts'
@@ -303,4 +304,34 @@ t.test('sessions of all workers of one replica end, whichever of them clears up'
   )
   t.equal(serversOf(replica).length, sessions.length)
   await eventually('all servers are ended', async () => serversOf(replica).length === 0)
+})
+
+async function failures(replica: ClusterReplica): Promise<number> {
+  return (await healthOf(replica)).server.breaker.consecutive_failures
+}
+
+t.test('a call through another replica that times out counts for the holder', async (t) => {
+  const cluster = await startCluster(t, {
+    replicas: 2,
+    servers: () => [
+      {
+        ...stdioSection('files', { workspace }),
+        tool_defaults: { tool_call_timeout_seconds: 1 },
+        upstream_ping: { failure_threshold: 9 },
+      },
+    ],
+  })
+  const [a, b] = cluster.replicas
+  if (a === undefined || b === undefined) throw new Error('two replicas')
+  const onB = seenOn(await openOn(a), b)
+  t.equal((await onB.request('ping')).status, 200)
+  for (const count of [1, 2]) {
+    // oxlint-disable-next-line no-await-in-loop -- one after the other
+    t.equal((await onB.post(calling('wait'))).status, 504)
+    // oxlint-disable-next-line no-await-in-loop -- as above
+    await eventually(`${count} are counted`, async () => (await failures(a)) === count)
+  }
+  t.equal(await failures(b), 0, 'whose own connections are not concerned')
+  t.equal((await onB.request('ping')).status, 200)
+  t.equal(await failures(a), 0)
 })

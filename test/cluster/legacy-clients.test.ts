@@ -9,7 +9,9 @@ import { startCluster } from '../support/cluster.ts'
 import type { ClusterReplica } from '../support/cluster.ts'
 import { eventually, within } from '../support/eventually.ts'
 import { LegacyWire } from '../support/legacy-client.ts'
+import { startOtlpCollector } from '../support/otlp-collector.ts'
 import { noted } from '../support/secret-scan.ts'
+import { shown } from '../support/shown-metrics.ts'
 import { stdioSection } from '../support/upstreams/stdio/stdio-section.ts'
 import { send } from '../support/wire.ts'
 import type { WireAnswer } from '../support/wire.ts'
@@ -72,3 +74,83 @@ t.test(
     t.match(late.body, /ADAPTER_SESSION_UNKNOWN/)
   },
 )
+
+t.test('messages through another replica are counted and named as their own', async (t) => {
+  const workspace = await mkdtemp(join(tmpdir(), 'adapter-legacy-'))
+  t.teardown(() => rm(workspace, { recursive: true, force: true, maxRetries: 5 }))
+  const collector = await startOtlpCollector()
+  t.teardown(() => collector.stop())
+  const cluster = await startCluster(t, {
+    replicas: 2,
+    servers: () => [stdioSection('files', { workspace })],
+    sections: {
+      telemetry: {
+        enabled: true,
+        transport: 'http',
+        periodic_flush_seconds: 1,
+        prometheus: { enabled: true },
+        traces: {
+          enabled: true,
+          endpoint: `${collector.url}/v1/traces`,
+          schedule_delay_millis: 50,
+        },
+      },
+    },
+  })
+  const [a, b] = cluster.replicas
+  if (a === undefined || b === undefined) throw new Error('two replicas')
+  const client = await LegacyWire.open(`${a.url}/mcp/files`)
+  await client.initialize()
+  const { pathname, search } = new URL(client.endpoint)
+  const post = (body: string, requestId: string): Promise<WireAnswer> =>
+    send(`${b.url}${pathname}${search}`, {
+      headers: { 'content-type': 'application/json', 'x-request-id': requestId },
+      body,
+    })
+
+  const call = { jsonrpc: '2.0', id: 'far', method: 'tools/call', params: { name: 'process' } }
+  const taken = await post(JSON.stringify(call), 'the-name-of-the-call')
+  t.same([taken.status, taken.headers['x-request-id']], [202, 'the-name-of-the-call'])
+  await eventually('the holder traces it under its name', () =>
+    collector.spans.some(
+      ({ attributes }) =>
+        attributes['mcp.method.name'] === 'tools/call' &&
+        attributes['adapter.request_id'] === 'the-name-of-the-call',
+    ),
+  )
+
+  const refused = await post('{"jsonrpc":', 'the-name-of-nonsense')
+  t.same([refused.status, refused.headers['x-request-id']], [400, 'the-name-of-nonsense'])
+  const missing = await post(
+    JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'initialize' }),
+    'the-name-of-the-second',
+  )
+  t.equal(missing.status, 400, 'it is initialised already')
+  const counted = async (): Promise<number[]> =>
+    Promise.all(
+      [a, b].map(({ url }) =>
+        shown(
+          url,
+          'adapter_request_rejections_total',
+          'server_id="files"',
+          'http_response_status_code="400"',
+        ),
+      ),
+    )
+  await eventually('both are counted', async () => (await counted()).reduce((x, y) => x + y) >= 2)
+  t.same(await counted(), [2, 0], 'where they were refused, and once')
+
+  await a.kill()
+  const late = await within('an answer', post('{"jsonrpc":"2.0","id":2,"method":"ping"}', 'late'))
+  t.equal(late.status, 404)
+  await eventually(
+    'that its stream is gone is counted here',
+    async () =>
+      (await shown(
+        b.url,
+        'adapter_request_rejections_total',
+        'server_id="files"',
+        'http_response_status_code="404"',
+      )) === 1,
+  )
+})

@@ -1,15 +1,20 @@
 // Whose credentials an upstream refuses: the operator's (a failure behind the adapter) or the client's own (its to mend).
+import type { ServerResponse } from 'node:http'
+
 import t from 'tap'
 
 import { startReplica } from '../support/replica.ts'
 import { noted } from '../support/secret-scan.ts'
+import { startScriptedSse } from '../support/upstreams/scripted-sse.ts'
 import { startScriptedUpstream } from '../support/upstreams/scripted-upstream.ts'
 import { initialize, POST_HEADERS, send, WireSession } from '../support/wire.ts'
+import type { WireAnswer } from '../support/wire.ts'
 
 const CHALLENGE = 'Bearer resource_metadata="https://upstream.example/.well-known/it"'
 const TOKEN = noted('token-for-the-upstream-1234')
 
 const upstream = await startScriptedUpstream()
+const sse = await startScriptedSse()
 const replica = await startReplica({
   config: {
     core: { workers: 1 },
@@ -24,12 +29,26 @@ const replica = await startReplica({
         mount_path: '/mcp/clients',
         upstream: { url: upstream.url, client_headers: { passthrough: ['AUTHORIZATION'] } },
       },
+      {
+        id: 'sse-operators',
+        mount_path: '/mcp/sse-operators',
+        upstream: { transport: 'sse', url: sse.url },
+      },
+      {
+        id: 'sse-clients',
+        mount_path: '/mcp/sse-clients',
+        upstream: {
+          transport: 'sse',
+          url: sse.url,
+          client_headers: { passthrough: ['Authorization'] },
+        },
+      },
     ],
   },
 })
 t.teardown(async () => {
   await replica.stop()
-  await upstream.stop()
+  await Promise.all([upstream.stop(), sse.stop()])
 })
 
 function refuse(status: number, ...requests: readonly string[]): void {
@@ -95,4 +114,50 @@ t.test('what refuses a client’s own token is told to the client, with the chal
   const headers = { ...POST_HEADERS, 'mcp-session-id': session.id, authorization: 'Bearer mine' }
   await send(url, { headers, body: '{"jsonrpc":"2.0","id":1,"method":"ping"}' })
   t.equal(upstream.received.at(-1)?.headers['authorization'], 'Bearer mine')
+})
+
+/** Answers the messages of a session on its stream, which is the last one. */
+function answerOnStream(): void {
+  delete sse.scripts.stream
+  sse.scripts.post = ({ body }, response) => {
+    response.writeHead(202).end()
+    const { id } = JSON.parse(body) as { id?: unknown } // the adapter sends JSON-RPC
+    const result = { protocolVersion: '2025-06-18', capabilities: {}, serverInfo: {} }
+    const message = JSON.stringify({ jsonrpc: '2.0', id, result })
+    if (id !== undefined) sse.streams.at(-1)?.response.write(`event: message\ndata: ${message}\n\n`)
+  }
+}
+
+t.test('over HTTP+SSE it is the same, on the stream and on messages', async (t) => {
+  const refuseAs = (status: number) => (response: ServerResponse) =>
+    void response.writeHead(status, { 'www-authenticate': CHALLENGE }).end('who?')
+  for (const [id, challenge] of [
+    ['sse-operators', undefined],
+    ['sse-clients', CHALLENGE],
+  ] as const) {
+    answerOnStream()
+    const url = `${replica.url}/mcp/${id}`
+    const session = await WireSession.open(url)
+    const { length } = sse.streams
+    for (const status of [401, 403]) {
+      sse.scripts.post = (_request, response) => refuseAs(status)(response)
+      const answers: WireAnswer[] = []
+      // More of them than failures open a breaker.
+      for (let n = 0; n < 4; n++) answers.push(await session.call('any'))
+      t.equal(sse.streams.length, length, 'the session keeps its stream')
+      sse.scripts.stream = refuseAs(status)
+      answers.push(await initialize(url))
+      for (const answer of answers) {
+        t.equal(answer.headers['www-authenticate'], challenge)
+        if (status === 401 && challenge === undefined) {
+          t.equal(answer.status, 502)
+          t.match(answer.body, /ADAPTER_UPSTREAM_REFUSED/)
+          t.notMatch(answer.body, /who\?/)
+        } else t.same([answer.status, answer.body], [status, 'who?'])
+      }
+      answerOnStream()
+      sse.streams.splice(length)
+      t.equal((await session.call('any')).status, 200, 'and it goes on')
+    }
+  }
 })

@@ -33,6 +33,8 @@ export interface SeenCall {
   readonly request: UpstreamRequest
   readonly listener: AnswerListener
   isAborted: boolean
+  /** For how long it had been waited for when it was given up, where that was said. */
+  waitedMs?: number | undefined
   isPaused: boolean
 }
 
@@ -50,7 +52,8 @@ export class MemoryUpstream implements Upstream {
     this.calls.push(seen)
     setImmediate(() => this.#answer(seen))
     return {
-      abort: () => {
+      abort: (waitedMs) => {
+        if (!seen.isAborted) seen.waitedMs = waitedMs
         seen.isAborted = true
       },
       pause: () => {

@@ -47,7 +47,14 @@ t.test('a session that is opened here is known by an id that says where it is', 
 
 t.test('another replica is answered as if the connection were its own', async (t) => {
   const { holder, other, local } = await pair(t, ({ listener }) => {
-    listener.head(202, ['content-type', 'application/json', 'mcp-thing', 'x'])
+    listener.head(202, [
+      'content-type',
+      'application/json',
+      'mcp-thing',
+      'x',
+      'www-authenticate',
+      'Bearer',
+    ])
     listener.data(Buffer.from('{"first":'))
     listener.data(Buffer.from('"piece"}'))
     listener.end()
@@ -59,6 +66,7 @@ t.test('another replica is answered as if the connection were its own', async (t
   t.equal(witness.status, 202)
   t.equal(witness.body.toString(), '{"first":"piece"}')
   t.equal(headerOf(witness.headers, 'mcp-thing'), 'x')
+  t.equal(headerOf(witness.headers, 'www-authenticate'), 'Bearer')
   t.equal(headerOf(witness.headers, PROOF_HEADER), undefined, 'what is said on the hop stays there')
   t.equal(headerOf(witness.headers, 'x-mcp-hop-outcome'), undefined)
   const [seen] = local.calls
@@ -381,6 +389,27 @@ t.test('a worker that ends fails what it had in hand, and holds nothing afterwar
   other.upstream.call(post(holder), later)
   await within('it is answered', later.over)
   t.equal(later.status, 404, 'its connections ended with it')
+})
+
+t.test('the holder hears of what was waited for in vain, and not of who just left', async (t) => {
+  const { holder, other, local } = await pair(t, ({ request, listener }) => {
+    if (Buffer.from(request.body ?? '').toString() === '"stream"') listener.head(200, EVENTS, true)
+  })
+  const aborted = async (body: string, waitedMs?: number): Promise<SeenCall | undefined> => {
+    const witness = new Witness()
+    const { length } = local.calls
+    const call = other.upstream.call(post(holder, { body }), witness)
+    await eventually('it is there', () => local.calls.length > length)
+    if (body === '"stream"') await eventually('it has begun', () => witness.heads === 1)
+    call.abort(waitedMs)
+    const seen = local.calls[length]
+    await eventually('it is given up', () => seen?.isAborted === true)
+    t.equal(witness.errors.length + witness.ends, 0, 'nothing is told after an abort')
+    return seen
+  }
+  t.equal((await aborted('"call"', 60_000))?.waitedMs, 60_000)
+  t.equal((await aborted('"stream"', 1_500))?.waitedMs, 1_500, 'a head may be of the holder')
+  t.equal((await aborted('"call"'))?.waitedMs, undefined)
 })
 
 t.test('a stop ends streams and finishes calls', async (t) => {

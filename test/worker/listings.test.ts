@@ -31,14 +31,16 @@ function listing(size: number): Around {
 
 /** An upstream that answers when it is told to. */
 class Held implements Pick<Upstream, 'call'> {
-  readonly calls: { readonly listener: AnswerListener; isAborted: boolean }[] = []
+  readonly calls: { readonly listener: AnswerListener; isAborted: boolean; waitedMs?: number }[] =
+    []
 
   call(_request: UpstreamRequest, listener: AnswerListener) {
-    const call = { listener, isAborted: false }
+    const call: (typeof this.calls)[number] = { listener, isAborted: false }
     this.calls.push(call)
     return {
-      abort: () => {
+      abort: (waitedMs?: number) => {
         call.isAborted = true
+        if (waitedMs !== undefined) call.waitedMs = waitedMs
       },
       pause: () => {},
       resume: () => {},
@@ -162,6 +164,25 @@ t.test('a failure is told to those who wait, and a listener that fails harms nob
   t.equal(failing.code, 'ADAPTER_UPSTREAM_UNREACHABLE')
   t.equal(waiter.code, 'ADAPTER_UPSTREAM_UNREACHABLE')
   t.equal(upstream.calls.length, 2)
+})
+
+t.test('the upstream is told when a listing was waited for in vain', async (t) => {
+  const upstream = new Held()
+  const alone = fetchOf(upstream, new Witness())
+  alone.fetch.abort(1_000)
+  t.equal(upstream.calls[0]?.waitedMs, 1_000)
+  const shared = fetchOf(upstream, new Witness())
+  const waiter = new Witness()
+  const call = shared.fetch.join(2, waiter, () => upstream.call(POST, waiter))
+  shared.fetch.abort()
+  call.abort(2_000)
+  t.equal(upstream.calls[1]?.waitedMs, 2_000, 'by the last who waited')
+  const asking = fetchOf(upstream, new Witness(), 20)
+  const own = asking.fetch.join(3, waiter, () => upstream.call(POST, waiter))
+  await eventually('it asks itself', () => upstream.calls.length === 4)
+  own.abort(3_000)
+  t.equal(upstream.calls[3]?.waitedMs, 3_000)
+  asking.fetch.abort()
 })
 
 t.test('a fetch goes on while anybody waits for it, and no longer', async (t) => {

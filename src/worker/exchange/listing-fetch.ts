@@ -68,17 +68,17 @@ export class ListingFetch implements AnswerListener, UpstreamCall {
       id,
       listener,
       ask,
-      () => this.#left(waiter),
+      (waitedMs) => this.#left(waiter, waitedMs),
       this.#options.maxWaitMs,
     )
     this.#waiters.add(waiter)
     return waiter
   }
 
-  abort(): void {
+  abort(waitedMs?: number): void {
     this.#isAlone = true
     if (this.#waiters.size > 0) return
-    this.#call?.abort()
+    this.#call?.abort(waitedMs)
     this.#settle()
   }
 
@@ -192,9 +192,9 @@ export class ListingFetch implements AnswerListener, UpstreamCall {
     return waiting
   }
 
-  #left(waiter: ListingWaiter): void {
+  #left(waiter: ListingWaiter, waitedMs: number | undefined): void {
     this.#waiters.delete(waiter)
-    if (this.#isAlone && this.#waiters.size === 0 && !this.#isSettled) this.abort()
+    if (this.#isAlone && this.#waiters.size === 0 && !this.#isSettled) this.abort(waitedMs)
   }
 }
 

@@ -16,7 +16,7 @@ export class ListingWaiter implements UpstreamCall {
   readonly #id: RequestId
   readonly #listener: AnswerListener
   readonly #ask: () => UpstreamCall
-  readonly #onLeft: () => void
+  readonly #onLeft: (waitedMs: number | undefined) => void
   readonly #timer: NodeJS.Timeout
   #call: UpstreamCall | undefined
   #isOver = false
@@ -26,7 +26,7 @@ export class ListingWaiter implements UpstreamCall {
     id: RequestId,
     listener: AnswerListener,
     ask: () => UpstreamCall,
-    onLeft: () => void,
+    onLeft: (waitedMs: number | undefined) => void,
     maxWaitMs: number = MAX_WAIT_MS,
   ) {
     this.#id = id
@@ -35,7 +35,7 @@ export class ListingWaiter implements UpstreamCall {
     this.#onLeft = onLeft
     this.#timer = setTimeout(() => {
       this.askItself()
-      this.#onLeft()
+      this.#onLeft(undefined)
     }, maxWaitMs)
   }
 
@@ -52,9 +52,9 @@ export class ListingWaiter implements UpstreamCall {
     if (this.#finish()) this.#call = this.#ask()
   }
 
-  abort(): void {
-    if (this.#finish()) this.#onLeft()
-    else this.#call?.abort()
+  abort(waitedMs?: number): void {
+    if (this.#finish()) this.#onLeft(waitedMs)
+    else this.#call?.abort(waitedMs)
     this.#call = NO_CALL
   }
 

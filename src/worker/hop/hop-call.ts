@@ -24,10 +24,19 @@ export interface SentHop {
   readonly isProof: (proof: string) => boolean
 }
 
+/** Who is told what becomes of a call besides its answer. */
+interface HopCallOwner {
+  /** Undefined where nobody counts. */
+  readonly events: HopEvents | undefined
+  /** The session is given up because its replica is gone. */
+  readonly onGone: () => void
+  /** The call is given up after it was waited for so long; `cut` ends it, once. */
+  readonly onSilence: (waitedMs: number, cut: () => void) => void
+}
+
 /** What a call needs of the client. */
 export interface HopSender {
   readonly directory: ReplicaDirectory
-  readonly events: HopEvents | undefined
   /** Sends `bytes` to a replica at `url`, and tells `by` of the answer, and of the replica's end; undefined where nothing is forwarded. */
   send(place: Place, url: string, bytes: Uint8Array, by: HopCall): SentHop | undefined
   /** The call is over, or not under way any more. */
@@ -40,7 +49,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
   readonly #place: Place
   readonly #bytes: Uint8Array
   readonly #listener: AnswerListener
-  readonly #onGone: () => void
+  readonly #owner: HopCallOwner
   #sent: SentHop | undefined
   readonly #startedAtMs = performance.now()
   #isPaused = false
@@ -49,15 +58,14 @@ export class HopCall implements UpstreamCall, AnswerListener {
   #errorParts: Uint8Array[] = []
   #errorBytes = 0
 
-  /** `onGone` is called when the session is given up because its replica is gone. */
   constructor(
     client: HopSender,
     place: Place,
     bytes: Uint8Array,
     listener: AnswerListener,
-    onGone: () => void,
+    owner: HopCallOwner,
   ) {
-    this.#onGone = onGone
+    this.#owner = owner
     this.#client = client
     this.#place = place
     this.#bytes = bytes
@@ -77,11 +85,15 @@ export class HopCall implements UpstreamCall, AnswerListener {
     }
   }
 
-  abort(): void {
+  abort(waitedMs?: number): void {
     this.#isAborted = true
     if (this.#phase === 'over') return
     this.#finish()
-    this.#sent?.call.abort()
+    const call = this.#sent?.call
+    if (call === undefined) return
+    // It is the holder that knows whether its upstream said anything, and whose breaker it is.
+    if (waitedMs === undefined) call.abort()
+    else this.#owner.onSilence(waitedMs, () => call.abort())
   }
 
   pause(): void {
@@ -108,8 +120,8 @@ export class HopCall implements UpstreamCall, AnswerListener {
     switch (headerValue(headers, OUTCOME_HEADER) ?? '') {
       case 'answer':
         this.#phase = 'relaying'
-        this.#client.events?.answered('out', (performance.now() - this.#startedAtMs) / 1_000)
-        this.#client.events?.ended('out', 'success')
+        this.#owner.events?.answered('out', (performance.now() - this.#startedAtMs) / 1_000)
+        this.#owner.events?.ended('out', 'success')
         this.#listener.head(
           status,
           withoutHeader(withoutHeader(headers, PROOF_HEADER), OUTCOME_HEADER),
@@ -196,13 +208,13 @@ export class HopCall implements UpstreamCall, AnswerListener {
 
   /** The replica has ended, or is taken for dead. */
   #gone(): void {
-    this.#onGone()
+    this.#owner.onGone()
     this.#lost()
   }
 
   #lost(): void {
     if (this.#phase === 'over') return
-    this.#client.events?.ended('out', 'holder_lost')
+    this.#owner.events?.ended('out', 'holder_lost')
     this.#finish()
     answerLost(this.#listener, () => !this.#isAborted)
   }
@@ -214,7 +226,7 @@ export class HopCall implements UpstreamCall, AnswerListener {
 
   #fail(error: AdapterError): void {
     if (this.#phase === 'over') return
-    if (this.#phase !== 'relaying') this.#client.events?.ended('out', 'error')
+    if (this.#phase !== 'relaying') this.#owner.events?.ended('out', 'error')
     this.#finish()
     this.#listener.error(error)
   }

@@ -25,6 +25,9 @@ import type { ReplicaDirectory } from './replica-directory.ts'
 /** Replicas are near each other: one that does not accept a connection for so long is in trouble. In milliseconds. */
 const CONNECT_TIMEOUT_MS = 3_000
 
+/** How long a holder may take to hear that a call was given up, before its connection is cut all the same. In milliseconds. */
+const SILENCE_TIMEOUT_MS = 1_000
+
 /** What a client is made of. */
 export interface HopClientParts {
   readonly directory: ReplicaDirectory
@@ -48,6 +51,7 @@ export class HopClient implements HopSender {
   readonly #signer: HopSigner | undefined
   readonly #sender = mintSender()
   #sequence = 0
+  #calls = 0
   readonly #targets = new Map<string, Target>()
   readonly #orphans = new OrphanedSessions()
   #isClosed = false
@@ -59,10 +63,6 @@ export class HopClient implements HopSender {
       this.#endGone()
       this.#endOrphans()
     })
-  }
-
-  get events(): HopEvents | undefined {
-    return this.#parts.events
   }
 
   get directory(): ReplicaDirectory {
@@ -79,10 +79,21 @@ export class HopClient implements HopSender {
     body: Uint8Array | string | null,
     listener: AnswerListener,
   ): UpstreamCall {
-    const call = new HopCall(this, place, encodeHopRequest(request, body), listener, () => {
-      if (request.kind !== 'upstream') return
-      const id = headerValue(request.headers, SESSION_HEADER)
-      if (id !== undefined) this.#orphans.note({ place, serverId: request.serverId, id })
+    const name = `${this.#sender}.${++this.#calls}`
+    const named = request.kind === 'upstream' ? { ...request, call: name } : request
+    const call = new HopCall(this, place, encodeHopRequest(named, body), listener, {
+      // What is told of a request is none.
+      events: request.kind === 'silence' ? undefined : this.#parts.events,
+      onGone: () => {
+        if (request.kind !== 'upstream') return
+        const id = headerValue(request.headers, SESSION_HEADER)
+        if (id !== undefined) this.#orphans.note({ place, serverId: request.serverId, id })
+      },
+      onSilence: (waitedMs, cut) => {
+        if (request.kind === 'upstream')
+          this.#tellSilence(place, { serverId: request.serverId, call: name, waitedMs }, cut)
+        else cut()
+      },
     })
     call.start()
     return call
@@ -120,6 +131,31 @@ export class HopClient implements HopSender {
     this.#isClosed = true
     await Promise.all([...this.#targets.values()].map(({ client }) => client.close()))
     this.#targets.clear()
+  }
+
+  /** The cut alone would look like that of a client that left, and must not come first. */
+  #tellSilence(
+    place: Place,
+    what: { readonly serverId: string; readonly call: string; readonly waitedMs: number },
+    cut: () => void,
+  ): void {
+    if (this.#isClosed) {
+      cut()
+      return
+    }
+    const over = (): void => {
+      clearTimeout(timer)
+      cut()
+    }
+    const timer = setTimeout(() => {
+      telling.abort()
+      cut()
+    }, SILENCE_TIMEOUT_MS)
+    const telling = this.forward(place, { kind: 'silence', headers: [], ...what }, null, {
+      ...NOBODY,
+      end: over,
+      error: over,
+    })
   }
 
   #targetAt(replicaId: string, url: string): Target {
@@ -178,6 +214,10 @@ const NOBODY: AnswerListener = { head: () => {}, data: () => {}, end: () => {}, 
 
 function keepsHeader(name: string): boolean {
   return (
-    name === PROOF_HEADER || name === OUTCOME_HEADER || downstreamHeaders({ [name]: '' }).length > 0
+    name === PROOF_HEADER ||
+    name === OUTCOME_HEADER ||
+    // The holder hands it on only where it is for the client.
+    name === 'www-authenticate' ||
+    downstreamHeaders({ [name]: '' }).length > 0
   )
 }

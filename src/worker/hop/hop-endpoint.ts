@@ -8,7 +8,7 @@ import { digestIn, digestOf, OUTCOME_HEADER, SEAL_HEADER } from '../../shared/ho
 import type { HopOutcome } from '../../shared/hop-seal.ts'
 import { decodeHopRequest } from '../../shared/hop-request.ts'
 import type { HopRequest, ReadHopRequest } from '../../shared/hop-request.ts'
-import type { Exchange } from '../exchange/exchange.ts'
+import type { Exchange, RequestHead } from '../exchange/exchange.ts'
 import type { AnswerListener, Upstream, UpstreamCall } from '../upstream/upstream.ts'
 import type { HopEvents } from './hop-events.ts'
 import { HopExchange } from './hop-exchange.ts'
@@ -28,6 +28,8 @@ export interface HopEndpointParts {
   readonly legacyOf: (serverId: string) => LegacyReceiver | undefined
   /** Undefined where nobody counts. */
   readonly events?: HopEvents | undefined
+  /** Told of an error of ours that answers a message; undefined where nobody counts. */
+  readonly onRefusal?: ((request: RequestHead, error: AdapterError) => void) | undefined
 }
 
 /** See the file comment. The primary has judged who asks, by the head of the request. */
@@ -35,6 +37,8 @@ export class HopEndpoint {
   readonly #parts: HopEndpointParts
   /** Answers that last for as long as somebody wants them. */
   readonly #streams = new Set<RelayedAnswer>()
+  /** Answers that are under way, by the names of their calls. */
+  readonly #named = new Map<string, RelayedAnswer>()
   #isDraining = false
 
   constructor(parts: HopEndpointParts) {
@@ -51,6 +55,11 @@ export class HopEndpoint {
     const { request, body } = read
     if (request.kind === 'messages') {
       this.#takeMessage(exchange, request, body)
+      return
+    }
+    if (request.kind === 'silence') {
+      this.#named.get(request.call)?.giveUp(request.waitedMs)
+      exchange.respond(200, [OUTCOME_HEADER, 'answer' satisfies HopOutcome])
       return
     }
     const upstream = this.#parts.upstreamOf(request.serverId)
@@ -72,10 +81,13 @@ export class HopEndpoint {
       )
       return
     }
-    const relayed = new RelayedAnswer(exchange, this.#parts.events, () =>
-      this.#streams.delete(relayed),
-    )
+    const { call } = request
+    const relayed = new RelayedAnswer(exchange, this.#parts.events, () => {
+      this.#streams.delete(relayed)
+      if (call !== undefined) this.#named.delete(call)
+    })
     if (isStream) this.#streams.add(relayed)
+    else if (call !== undefined) this.#named.set(call, relayed)
     const { method, headers, isSafe, isFollowUp } = request
     relayed.follow(upstream.call({ method, headers, body, isSafe, isFollowUp }, relayed))
   }
@@ -93,10 +105,19 @@ export class HopEndpoint {
       )
       return
     }
-    const { headers, target, principal } = request
+    const { headers, target, principal, correlationId } = request
     const { serverIndex } = receiver
-    const head = { route: 'messages', serverIndex, method: 'POST', target, headers, body } as const
-    receiver.handle(new HopExchange(exchange, { ...head, principal }))
+    const head = {
+      route: 'messages',
+      serverIndex,
+      method: 'POST',
+      target,
+      headers,
+      body,
+      principal,
+      ...(correlationId === undefined ? {} : { correlationId }),
+    } as const
+    receiver.handle(new HopExchange(exchange, head, this.#parts.onRefusal))
   }
 
   /** Ends streams, which would hold up the stop, and begins no more. */
@@ -128,6 +149,11 @@ class RelayedAnswer implements AnswerListener {
       this.#onDone()
     })
     this.#exchange.onDrain(() => call.resume())
+  }
+
+  /** Whoever asked has waited in vain, and is about to leave. */
+  giveUp(waitedMs: number): void {
+    this.#call?.abort(waitedMs)
   }
 
   head(status: number, headers: HeaderList): void {

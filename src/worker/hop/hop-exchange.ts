@@ -1,4 +1,5 @@
 /** An exchange with a client of another replica: its request is what that one handed over, and its answers say that they are from where they should be. */
+import type { AdapterError } from '../../shared/errors.ts'
 import type { HeaderList } from '../../shared/frames/frames.ts'
 import { OUTCOME_HEADER } from '../../shared/hop-seal.ts'
 import type { HopOutcome } from '../../shared/hop-seal.ts'
@@ -7,11 +8,18 @@ import type { BodyListener, Exchange, RequestHead } from '../exchange/exchange.t
 /** See the file comment. Its body has come whole. */
 export class HopExchange implements Exchange {
   readonly request: RequestHead
+  readonly noteRefusal: ((error: AdapterError) => void) | undefined
   readonly #carrier: Exchange
 
-  constructor(carrier: Exchange, request: RequestHead) {
+  /** `onRefusal`: what it is answered with here is not told apart where it came from, and so is counted here. */
+  constructor(
+    carrier: Exchange,
+    request: RequestHead,
+    onRefusal?: (request: RequestHead, error: AdapterError) => void,
+  ) {
     this.#carrier = carrier
     this.request = request
+    this.noteRefusal = onRefusal && ((error) => onRefusal(request, error))
   }
 
   get isOpen(): boolean {

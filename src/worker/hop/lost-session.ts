@@ -4,14 +4,19 @@ import type { AnswerListener } from '../upstream/upstream.ts'
 
 /** Answers as an upstream does that has lost the session: nothing was executed. `isWanted`: whether the call has not been aborted. */
 export function answerLost(listener: AnswerListener, isWanted: () => boolean): void {
-  const error = new AdapterError(
-    'ADAPTER_SESSION_UNKNOWN',
-    'the connection that this session was bound to is gone; initialize a new one',
-  )
-  listener.head(error.status, ['content-type', 'application/json'])
+  const error = connectionGone()
+  listener.head(error.status, ['content-type', 'application/json'], true)
   // Whoever hears of the loss usually goes on with another session, and aborts this call.
   if (isWanted()) listener.data(Buffer.from(error.toJsonRpc(null)))
   if (isWanted()) listener.end()
+}
+
+/** What is answered then. */
+export function connectionGone(): AdapterError {
+  return new AdapterError(
+    'ADAPTER_SESSION_UNKNOWN',
+    'the connection that this session was bound to is gone; initialize a new one',
+  )
 }
 
 /** The holder ended with the request in hand. */

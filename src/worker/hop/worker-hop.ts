@@ -6,9 +6,9 @@ import type { Exchange } from '../exchange/exchange.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { HopClient } from './hop-client.ts'
 import { handOver } from './handed-over-post.ts'
+import type { BoundedServer } from './handed-over-post.ts'
 import { HopEndpoint } from './hop-endpoint.ts'
-import type { LegacyReceiver } from './hop-endpoint.ts'
-import type { HopEvents } from './hop-events.ts'
+import type { HopEndpointParts, LegacyReceiver } from './hop-endpoint.ts'
 import { PlacedUpstream } from './placed-upstream.ts'
 import { ReplicaDirectory } from './replica-directory.ts'
 
@@ -25,8 +25,9 @@ export class WorkerHop {
   constructor(
     options: Pick<WorkerOptions, 'replicaId' | 'index' | 'hopUrl' | 'hopSecrets'>,
     store: RemoteStore,
-    events?: HopEvents,
+    counting: Pick<HopEndpointParts, 'events' | 'onRefusal'> = {},
   ) {
+    const { events } = counting
     this.#options = options
     this.#client = new HopClient({
       directory: new ReplicaDirectory(store, options),
@@ -36,7 +37,7 @@ export class WorkerHop {
     this.endpoint = new HopEndpoint({
       upstreamOf: (serverId) => this.#locals.get(serverId),
       legacyOf: (serverId) => this.#receivers.get(serverId),
-      events,
+      ...counting,
     })
   }
 
@@ -58,8 +59,8 @@ export class WorkerHop {
   }
 
   /** Hands a message of a legacy client to who holds its stream, as one of the principal that was found here. */
-  postElsewhere(place: Place, serverId: string, exchange: Exchange): void {
-    handOver(this.#client, place, serverId, exchange)
+  postElsewhere(place: Place, server: BoundedServer, exchange: Exchange): void {
+    handOver(this.#client, place, server, exchange)
   }
 
   /** Fails what is under way to others with ADAPTER_STOPPING. */

@@ -208,7 +208,11 @@ export class LegacyStream {
     try {
       endpoint.handle(inner)
     } catch (error) {
-      log.error({ err: error, route: 'messages' }, 'a request failed unexpectedly')
+      const { correlationId } = inner.request
+      log.error(
+        { err: error, route: 'messages', request_id: correlationId },
+        'a request failed unexpectedly',
+      )
       fail(inner, toAdapterError(error), null)
     }
   }

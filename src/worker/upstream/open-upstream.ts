@@ -24,6 +24,7 @@ export function openUpstream(server: ServerConfig, { core, sessions }: Config, l
       return new BoundUpstream({
         transport: new SseTransport({
           client: httpClientOf(server, log),
+          keepsChallenge: passesAuthorization(server.upstream),
           maxEventBytes: core.maxResponseMessageBytes,
         }),
         initializeTimeoutMs: server.upstream.initializeTimeoutSeconds * 1_000,

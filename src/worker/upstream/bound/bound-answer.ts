@@ -5,6 +5,7 @@
 import type { AdapterError } from '../../../shared/errors.ts'
 import type { HeaderList } from '../../../shared/frames/frames.ts'
 import type { AnswerListener, UpstreamCall } from '../upstream.ts'
+import { RefusedCredentials } from './refused-credentials.ts'
 
 const JSON_TYPE = ['content-type', 'application/json'] as const
 const STREAM_HEADERS = [
@@ -101,9 +102,14 @@ export class BoundAnswer implements UpstreamCall {
     this.#flush()
   }
 
-  /** The answer will never be complete. What waited is lost. */
+  /** The answer will never be complete. What waited is lost. Where the upstream said over HTTP what is wrong with the request's credentials, that is the answer. */
   fail(error: AdapterError): void {
     if (this.#over) return
+    if (error instanceof RefusedCredentials && !this.#isStream) {
+      const { status, headers, body } = error.answer
+      this.#whole(status, body, headers, false)
+      return
+    }
     this.#over = true
     this.#drop()
     this.#listener.error(error)

@@ -1,6 +1,8 @@
 /** One message on its way to an upstream by a POST whose answer only says whether it was taken. */
 import { AdapterError } from '../../../shared/errors.ts'
+import type { HeaderList } from '../../../shared/frames/frames.ts'
 import type { AnswerListener, Upstream, UpstreamCall, UpstreamRequest } from '../upstream.ts'
+import { RefusedCredentialsReader } from './refused-credentials.ts'
 
 /** What an answer may hold besides its status, in bytes; nobody reads it. */
 const MAX_ANSWER_BYTES = 65_536
@@ -20,6 +22,7 @@ export class PostedMessage implements AnswerListener {
   readonly #options: PostedMessageOptions
   #call: UpstreamCall | undefined
   #timer: NodeJS.Timeout | undefined
+  #refused: RefusedCredentialsReader | undefined
   #bytes = 0
   #isOver = false
 
@@ -48,7 +51,9 @@ export class PostedMessage implements AnswerListener {
     this.error(error)
   }
 
-  head(status: number): void {
+  head(status: number, headers: HeaderList): void {
+    this.#refused = RefusedCredentialsReader.of(status, headers)
+    if (this.#refused !== undefined) return
     if (status === 200 || status === 202 || status === 204) {
       this.#options.resolve()
       return
@@ -63,6 +68,10 @@ export class PostedMessage implements AnswerListener {
   }
 
   data(chunk: Uint8Array): void {
+    if (this.#refused?.take(chunk) === false) {
+      this.#call?.abort()
+      this.end()
+    }
     this.#bytes += chunk.byteLength
     if (this.#bytes <= MAX_ANSWER_BYTES) return
     this.#call?.abort()
@@ -74,6 +83,7 @@ export class PostedMessage implements AnswerListener {
     this.#isOver = true
     clearTimeout(this.#timer)
     this.#options.onOver()
+    if (this.#refused !== undefined) this.#options.reject(this.#refused.error())
   }
 
   error(error: AdapterError): void {

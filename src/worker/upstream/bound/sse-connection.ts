@@ -8,6 +8,7 @@ import type { AnswerListener, Upstream, UpstreamCall } from '../upstream.ts'
 import type { MessageConnection, MessageListener } from './message-connection.ts'
 import { endpointPath } from './sse-endpoint.ts'
 import { PostedMessage } from './posted-message.ts'
+import { RefusedCredentialsReader } from './refused-credentials.ts'
 
 /** What a connection is made of. */
 export interface SseConnectionOptions {
@@ -57,6 +58,7 @@ export class SseConnection implements MessageConnection, AnswerListener {
   readonly #splitter: SseSplitter
   readonly #underWay = new Set<PostedMessage>()
   #call: UpstreamCall | undefined
+  #refused: RefusedCredentialsReader | undefined
   #posts: Pick<Upstream, 'call'> | undefined
   #settle: { resolve: () => void; reject: (error: AdapterError) => void } | undefined
   #isOver = false
@@ -129,12 +131,18 @@ export class SseConnection implements MessageConnection, AnswerListener {
   }
 
   head(status: number, headers: HeaderList): void {
+    this.#refused = RefusedCredentialsReader.of(status, headers)
+    if (this.#refused !== undefined) return
     const refusal = streamRefusal(status, headers)
     if (refusal !== undefined) this.#fail(refusal)
   }
 
   data(chunk: Uint8Array): void {
     if (this.#isOver) return
+    if (this.#refused !== undefined) {
+      if (!this.#refused.take(chunk)) this.end()
+      return
+    }
     let events: Uint8Array[]
     try {
       events = this.#splitter.push(chunk)
@@ -147,10 +155,11 @@ export class SseConnection implements MessageConnection, AnswerListener {
 
   end(): void {
     this.#fail(
-      new AdapterError(
-        'ADAPTER_UPSTREAM_UNREACHABLE',
-        'the upstream server ended the event stream that its session is bound to',
-      ),
+      this.#refused?.error() ??
+        new AdapterError(
+          'ADAPTER_UPSTREAM_UNREACHABLE',
+          'the upstream server ended the event stream that its session is bound to',
+        ),
     )
   }
 

@@ -17,6 +17,8 @@ const POST_TIMEOUT_MS = 15_000
 /** What a transport is made of; the waits are for tests. */
 export interface SseTransportOptions {
   readonly client: Omit<Http1ClientOptions, 'keepsHeader'>
+  /** Whether `WWW-Authenticate` is for the client, whose token the upstream judges. Default false. */
+  readonly keepsChallenge?: boolean
   /** Largest event, in bytes. */
   readonly maxEventBytes: number
   readonly endpointTimeoutMs?: number
@@ -35,9 +37,13 @@ export class SseTransport implements MessageTransport {
   #isClosed = false
 
   constructor(options: SseTransportOptions) {
+    const { keepsChallenge = false } = options
     const client = {
       ...options.client,
-      keepsHeader: (name: string) => name === 'content-type' || name === 'content-encoding',
+      keepsHeader: (name: string) =>
+        name === 'content-type' ||
+        name === 'content-encoding' ||
+        (keepsChallenge && name === 'www-authenticate'),
     }
     this.#options = options
     this.#url = client.url
