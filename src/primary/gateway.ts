@@ -20,6 +20,7 @@ import { Listener } from './listener/server.ts'
 import { readTls, requireTls } from './listener/tls.ts'
 import { packageVersion } from './package-version.ts'
 import { countReplica } from './replica-metrics.ts'
+import { countStored } from './store-metrics.ts'
 import { Shutdown } from './shutdown.ts'
 import { hopKeys, signingKeys } from './signing-keys.ts'
 import { StoreTransitions } from './store-transitions.ts'
@@ -163,6 +164,8 @@ export async function startGateway(
     const wiring = { server_id: 'global', result: 'ready' } as const
     metrics?.recorder.add('adapter_adapter_wiring_runs_total', wiring)
     rootProbe?.start()
+    if (metrics !== undefined)
+      countStored(metrics.recorder, { config, inventory: () => supervisor.store.inventory() })
     const health = new Health({
       config,
       isComplete: () => supervisor.isComplete,

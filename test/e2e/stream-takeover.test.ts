@@ -100,6 +100,10 @@ t.test('a replica that is killed loses no session, and no event that came after 
   await eventually('it is logged with its gap', () =>
     /"epoch":2,"ms":\d+,"msg":"stream taken over"/.test(cluster.logs()),
   )
+  for (const index of [1, 2])
+    await eventually(`replica ${index} says that one was lost`, () =>
+      /"reason":"replica \S+ was lost/.test(replica(index).logs()),
+    )
   t.ok(upstream.emit(upstreamId, note('missed')))
   await isRead(beat)
   const after = await through(session, 2).get()

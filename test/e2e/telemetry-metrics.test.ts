@@ -26,7 +26,8 @@ const rig = await FileRig.start({
     cleanup_interval_seconds: 1,
   },
   uploads: { max_file_bytes: 1_000_000, ttl_seconds: 2 },
-  sessions: { max_in_flight_per_session: 2 },
+  sessions: { max_in_flight_per_session: 2, max_active: 50 },
+  storage: { max_size: 5_000_000 },
   telemetry: {
     enabled: true,
     transport: 'http',
@@ -131,6 +132,23 @@ t.test('uploads, their URLs, artifacts and downloads are counted', async (t) => 
   // What was uploaded expires after two seconds, and maintenance runs every one.
   await reaches('adapter_cleanup_cycles_total', { status: 'ok' })
   await reaches('adapter_cleanup_removed_records_total', { bucket: 'uploads' })
+})
+
+t.test('what the store holds is shown, with what it may hold', async (t) => {
+  const active = (): number => receiver.total('adapter_sessions', { standing: 'active' })
+  const before = active()
+  const session = await rig.openSession(AUTH)
+  await eventually('one session more', () => active() === before + 1)
+  t.equal((await rig.put(await uploadUrl(session), 'twelve bytes')).status, 200)
+  await reaches('adapter_stored_files', { kind: 'upload' })
+  await reaches('adapter_stored_bytes', { kind: 'kept' }, 12)
+  await fetch(`${rig.url}/mcp/files`, {
+    method: 'DELETE',
+    headers: { ...AUTH, 'mcp-session-id': session },
+  })
+  await eventually('and one less', () => active() === before)
+  t.equal(receiver.total('adapter_sessions_limit'), 50)
+  t.equal(receiver.total('adapter_stored_limit_bytes'), 5_000_000)
 })
 
 t.test('what is in hand is counted, and no longer when its client leaves', async (t) => {

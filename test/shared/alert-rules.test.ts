@@ -20,6 +20,7 @@ interface Case {
 }
 
 const A = 'job="adapter",instance="a"'
+const B = 'job="adapter",instance="b"'
 const REQUESTS = `adapter_http_requests_total{${A},server_id="files",http_response_status_class=`
 const CALLS = `adapter_upstream_tool_calls_total{${A},server_id="files",tool_name="other",result=`
 const BREAKER = `adapter_upstream_circuit_breaker_state{${A},server_id="files"}`
@@ -111,6 +112,53 @@ const CASES: readonly Case[] = [
       [`${TRANSITIONS}"recovered"}`]: '0x10 1x30',
     },
     atMinute: 12,
+    fires: false,
+  },
+  {
+    alert: 'McpAdapterStorageNearlyFull',
+    when: 'two replicas show that nineteen bytes of twenty are kept or promised',
+    series: {
+      [`adapter_stored_bytes{${A},kind="kept"}`]: '18x30',
+      [`adapter_stored_bytes{${A},kind="reserved"}`]: '1x30',
+      [`adapter_stored_limit_bytes{${A}}`]: '20x30',
+      [`adapter_stored_bytes{${B},kind="kept"}`]: '18x30',
+      [`adapter_stored_bytes{${B},kind="reserved"}`]: '1x30',
+      [`adapter_stored_limit_bytes{${B}}`]: '20x30',
+    },
+    atMinute: 20,
+    fires: true,
+  },
+  {
+    alert: 'McpAdapterStorageNearlyFull',
+    when: 'two replicas show that it is half full',
+    series: {
+      [`adapter_stored_bytes{${A},kind="kept"}`]: '10x30',
+      [`adapter_stored_limit_bytes{${A}}`]: '20x30',
+      [`adapter_stored_bytes{${B},kind="kept"}`]: '10x30',
+      [`adapter_stored_limit_bytes{${B}}`]: '20x30',
+    },
+    atMinute: 20,
+    fires: false,
+  },
+  {
+    alert: 'McpAdapterSessionsNearlyAll',
+    when: 'a session in twenty is left',
+    series: {
+      [`adapter_sessions{${A},standing="active"}`]: '19x30',
+      [`adapter_sessions_limit{${A}}`]: '20x30',
+    },
+    atMinute: 20,
+    fires: true,
+  },
+  {
+    alert: 'McpAdapterSessionsNearlyAll',
+    when: 'most that the store knows are tombstones',
+    series: {
+      [`adapter_sessions{${A},standing="active"}`]: '2x30',
+      [`adapter_sessions{${A},standing="tombstoned"}`]: '90x30',
+      [`adapter_sessions_limit{${A}}`]: '20x30',
+    },
+    atMinute: 20,
     fires: false,
   },
   {

@@ -12,7 +12,17 @@ export interface OpenValues {
 export type LabelSpecs = Readonly<Record<string, LabelValues>>
 
 /** Units of UCUM, as OpenTelemetry writes them. */
-export type Unit = '1' | 's' | 'By' | '{frame}' | '{point}' | '{lease}' | '{server}' | '{worker}'
+export type Unit =
+  | '1'
+  | 's'
+  | 'By'
+  | '{file}'
+  | '{frame}'
+  | '{lease}'
+  | '{point}'
+  | '{server}'
+  | '{session}'
+  | '{worker}'
 
 interface Described<L extends LabelSpecs> {
   readonly unit: Unit

@@ -18,6 +18,30 @@ export const STATE_METRICS = {
       'tool_definition_invalidated',
     ],
   }),
+  adapter_sessions: gauge(
+    '{session}',
+    'max',
+    'Sessions in the store; replicas that share it say the same.',
+    {
+      standing: ['active', 'tombstoned'],
+    },
+  ),
+  adapter_sessions_limit: gauge('{session}', 'max', '`sessions.max_active`, where it is set.', {}),
+  adapter_stored_files: gauge(
+    '{file}',
+    'max',
+    'Uploads and artifacts in the store; replicas that share it say the same.',
+    {
+      kind: ['upload', 'artifact'],
+    },
+  ),
+  adapter_stored_bytes: gauge(
+    'By',
+    'max',
+    'Bytes of files that are kept, and that are promised to files that come in; replicas that share the store say the same.',
+    { kind: ['kept', 'reserved'] },
+  ),
+  adapter_stored_limit_bytes: gauge('By', 'max', '`storage.max_size`, where it is set.', {}),
   adapter_tool_definition_drift_total: counter(
     '1',
     'Times that tools were found to differ from what a session first listed.',

@@ -116,7 +116,12 @@ export class SharedState implements SharedStore {
       hopUrl: options.hopUrl ?? null,
       countsSubscribers: connection.target.kind !== 'cluster',
       subscription: () => (this.#feed.flows ? this.#feed.generation : null),
-      onLost: (ids) => this.host.tell({ kind: 'replicas_lost', ids }),
+      onLost: (ids) => {
+        listeners.onWarning(
+          `replica ${ids.join(', ')} was lost: what it held is taken over by those that are left`,
+        )
+        this.host.tell({ kind: 'replicas_lost', ids })
+      },
       onReplicas: (ids, hops) => {
         this.#replicas = ids
         this.#hops = hops
