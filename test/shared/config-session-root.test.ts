@@ -36,7 +36,7 @@ t.test('what would not work, or would not be used, is refused', async (t) => {
     [
       server('{enabled: true, path: /mnt}'),
       'servers[0].upstream.session_root.path',
-      /known here: enabled, sessions_path/,
+      /did you mean sessions_path/,
     ],
   ]
   for (const [yaml, path, message] of cases) t.match(problems(yaml), [{ path, message }], yaml)

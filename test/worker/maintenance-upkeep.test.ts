@@ -43,8 +43,8 @@ async function openSite(t: Test) {
   }
   const start = async (replicaId: string, options: SiteOptions = {}) => {
     const log: LogLine[] = []
-    const note = (level: string) => (_fields: object, text?: string) =>
-      void log.push({ level, text: text ?? '' })
+    const note = (level: string) => (fields: object | string, text?: string) =>
+      void log.push({ level, text: typeof fields === 'string' ? fields : (text ?? '') })
     const remote = connect()
     const upkeep = new Upkeep({
       config: configOf(root, options),
