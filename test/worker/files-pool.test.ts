@@ -68,5 +68,5 @@ t.test('what carries file bytes has a lower priority than calls and their steps'
   await writeFile(join(root, 'a'), content)
   await pool.digestFile(join(root, 'a'))
   const counts = niceness()
-  t.equal(counts.get(Math.max(own, 5)), own >= 5 ? counts.get(own) : 1, 'one thread is for bulk')
+  t.equal(counts.get(Math.max(own, 12)), own >= 12 ? counts.get(own) : 1, 'one thread is for bulk')
 })

@@ -3,8 +3,8 @@ import { readlinkSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
 
-/** On the scale of nice(2). Where calls take all they can get, such a thread keeps about a quarter of a processor. */
-const BULK_NICENESS = 5
+/** On the scale of nice(2). Where calls take all they can get, such a thread keeps a fifteenth of a processor, which hashes some tens of MB a second. */
+const BULK_NICENESS = 12
 
 /** Lowers the priority of the pool thread that calls it. It can't be raised again without privileges, so the thread is for such work only. */
 export function yieldToCalls(): void {
