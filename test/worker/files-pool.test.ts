@@ -1,6 +1,8 @@
 /** The pool's digests; its other jobs have tests of their own. */
 import { createHash, randomBytes } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
 import { open, symlink, writeFile } from 'node:fs/promises'
+import { getPriority } from 'node:os'
 import { join } from 'node:path'
 
 import t from 'tap'
@@ -42,4 +44,29 @@ t.test('many tasks at once are all done, and closing waits for them', async (t) 
   t.ok(digests.every((digest) => digest.sha256 === sha256))
   await closing
   await t.rejects(pool.digestFile(path), 'nothing new is taken')
+})
+
+/** How many threads of this process have each niceness. */
+function niceness(): Map<number, number> {
+  const counts = new Map<number, number>()
+  for (const thread of readdirSync('/proc/self/task')) {
+    const stat = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8')
+    // Its 19th field, counted from the name, the second, which may hold anything (proc_pid_stat(5)).
+    const value = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16])
+    counts.set(value, (counts.get(value) ?? 0) + 1)
+  }
+  return counts
+}
+
+t.test('what carries file bytes has a lower priority than calls and their steps', async (t) => {
+  const root = await tempRoot(t)
+  const pool = openDigestPool()
+  t.teardown(() => pool.close())
+  const own = getPriority()
+  await pool.listTree({ directory: root, without: [] })
+  t.same([...niceness().keys()], [own], 'steps of calls are as important as calls')
+  await writeFile(join(root, 'a'), content)
+  await pool.digestFile(join(root, 'a'))
+  const counts = niceness()
+  t.equal(counts.get(Math.max(own, 12)), own >= 12 ? counts.get(own) : 1, 'one thread is for bulk')
 })

@@ -1,6 +1,7 @@
 /**
  * The threads that hash, write and copy files, so that no session's event loop ever touches file bytes. Threads come with the first task and go
- * when there was none for a while.
+ * when there was none for a while. Those for bulk (bodies, large files) have a lower priority than all others; the steps of calls have threads of their
+ * own, so that none of them waits behind somebody's gigabyte.
  */
 import { Piscina } from 'piscina'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +10,7 @@ import type { MessagePort } from 'node:worker_threads'
 import { BodyReceiver, type GrantRoom } from './body-receiver.ts'
 import type { Copied } from './copy-task.ts'
 import { ItemSteps } from './item-steps.ts'
-import type { KeptFile, StepValue } from './item-task.ts'
+import type { KeptFile } from './item-task.ts'
 import type { Received, ReceiveOrder } from './receive-body.ts'
 import type { FileDigest } from './pump.ts'
 import { PoolTaskError, valueOf, type TaskOutcome } from './task-outcome.ts'
@@ -31,6 +32,7 @@ export interface DigestPool {
   close(): Promise<void>
 }
 
+/** Of each kind. */
 const MAX_THREADS = 2
 /** A slow upload is a task that mostly waits: many share a thread. More than all of these wait in a queue, their clients paused. */
 const TASKS_PER_THREAD = 512
@@ -52,48 +54,32 @@ const COPY_TASK = pathOf('./copy-task.js')
 const TREE_TASK = pathOf('./tree-task.js')
 
 class PiscinaPool implements DigestPool {
+  readonly #bulk = openThreads(DIGEST_TASK)
+  readonly #steps = openThreads(ITEM_TASK)
   readonly items = new ItemSteps({
-    run: (steps) => this.#runTask<readonly TaskOutcome<StepValue>[]>(ITEM_TASK, 'runSteps', steps),
-    keepLarge: async (step) =>
-      valueOf(await this.#runTask<TaskOutcome<KeptFile | null>>(ITEM_TASK, 'keepLarge', step)),
-    copy: async (order) =>
-      valueOf(await this.#runTask<TaskOutcome<Copied>>(COPY_TASK, 'copy', order)),
-  })
-  readonly #pool = new Piscina({
-    filename: DIGEST_TASK,
-    minThreads: 0,
-    maxThreads: MAX_THREADS,
-    concurrentTasksPerWorker: TASKS_PER_THREAD,
-    idleTimeout: IDLE_TIMEOUT_MS,
-    // With atomics an idle thread would block in a wait that timers and ports can't interrupt.
-    atomics: 'disabled',
-    recordTiming: false,
-    loadBalancer: (_task, workers) => {
-      const [least] = workers.toSorted((a, b) => a.currentUsage - b.currentUsage)
-      if (least === undefined || least.currentUsage >= TASKS_PER_THREAD) return null
-      // Null makes the pool start a thread; the task waits for it.
-      return least.currentUsage >= SPREAD_AT_TASKS && workers.length < MAX_THREADS ? null : least
-    },
+    run: (steps) => this.#runTask(this.#steps, ITEM_TASK, 'runSteps', steps),
+    keepLarge: (step) => this.#run<KeptFile | null>(this.#bulk, ITEM_TASK, 'keepLarge', step),
+    copy: (order) => this.#run<Copied>(this.#bulk, COPY_TASK, 'copy', order),
   })
   readonly #running = new Set<Promise<unknown>>()
   #closed: Promise<void> | undefined
 
   receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver {
-    const run = (port: MessagePort) => this.#run<Received>('receive', { order, port }, [port])
+    const run = (port: MessagePort) =>
+      this.#run<Received>(this.#bulk, DIGEST_TASK, 'receive', { order, port }, [port])
     return new BodyReceiver(run, grant)
   }
 
   digestFile(source: string | number): Promise<FileDigest> {
-    return this.#run<FileDigest>('digest', source)
+    return this.#run<FileDigest>(this.#bulk, DIGEST_TASK, 'digest', source)
   }
 
-  async listTree(order: TreeOrder): Promise<Tree> {
-    return valueOf(await this.#runTask<TaskOutcome<Tree>>(TREE_TASK, 'listTree', order))
+  listTree(order: TreeOrder): Promise<Tree> {
+    return this.#run<Tree>(this.#steps, TREE_TASK, 'listTree', order)
   }
 
-  async changesIn(order: TreeOrder, before: string): Promise<TreeChanges> {
-    const task = { order, before }
-    return valueOf(await this.#runTask<TaskOutcome<TreeChanges>>(TREE_TASK, 'changesIn', task))
+  changesIn(order: TreeOrder, before: string): Promise<TreeChanges> {
+    return this.#run<TreeChanges>(this.#steps, TREE_TASK, 'changesIn', { order, before })
   }
 
   close(): Promise<void> {
@@ -109,26 +95,53 @@ class PiscinaPool implements DigestPool {
     })
     await Promise.race([Promise.allSettled(this.#running), patience])
     clearTimeout(timer)
-    await this.#pool.destroy()
+    await Promise.all([this.#bulk.destroy(), this.#steps.destroy()])
   }
 
-  /** `T` is what the function of that name in digest-task.ts answers. */
-  async #run<T>(name: string, task: unknown, transferList: MessagePort[] = []): Promise<T> {
-    return valueOf(await this.#runTask<TaskOutcome<T>>(DIGEST_TASK, name, task, transferList))
+  /** `T` is what the function of that name in the file comes to. */
+  async #run<T>(
+    threads: Piscina,
+    filename: string,
+    name: string,
+    task: unknown,
+    transferList: MessagePort[] = [],
+  ): Promise<T> {
+    return valueOf(await this.#runTask<TaskOutcome<T>>(threads, filename, name, task, transferList))
   }
 
   /** `T` is what the function of that name in the file answers. */
   async #runTask<T>(
+    threads: Piscina,
     filename: string,
     name: string,
     task: unknown,
     transferList: MessagePort[] = [],
   ): Promise<T> {
     if (this.#closed !== undefined) throw new PoolTaskError('the pool is closed', undefined)
-    const running: Promise<T> = this.#pool.run(task, { filename, name, transferList })
+    const running: Promise<T> = threads.run(task, { filename, name, transferList })
     this.#running.add(running)
     return running.finally(() => this.#running.delete(running))
   }
+}
+
+/** `filename` is loaded in each thread before its first task. */
+function openThreads(filename: string): Piscina {
+  return new Piscina({
+    filename,
+    minThreads: 0,
+    maxThreads: MAX_THREADS,
+    concurrentTasksPerWorker: TASKS_PER_THREAD,
+    idleTimeout: IDLE_TIMEOUT_MS,
+    // With atomics an idle thread would block in a wait that timers and ports can't interrupt.
+    atomics: 'disabled',
+    recordTiming: false,
+    loadBalancer: (_task, workers) => {
+      const [least] = workers.toSorted((a, b) => a.currentUsage - b.currentUsage)
+      if (least === undefined || least.currentUsage >= TASKS_PER_THREAD) return null
+      // Null makes the pool start a thread; the task waits for it.
+      return least.currentUsage >= SPREAD_AT_TASKS && workers.length < MAX_THREADS ? null : least
+    },
+  })
 }
 
 function pathOf(file: string): string {

@@ -1,4 +1,4 @@
-/** What the pool's threads run for bodies and digests. */
+/** What threads for bulk run for bodies and digests. The pool loads it first in each of them. */
 import { fstat } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { promisify } from 'node:util'
@@ -6,6 +6,7 @@ import type { MessagePort } from 'node:worker_threads'
 
 import { READ_FLAGS } from '../../shared/files/layout.ts'
 import { PortBody } from './body-port.ts'
+import { yieldToCalls } from './niceness.ts'
 import { pump, type FileDigest } from './pump.ts'
 import { receiveBody, type Received, type ReceiveOrder } from './receive-body.ts'
 import { settle, type TaskOutcome } from './task-outcome.ts'
@@ -14,6 +15,8 @@ export interface ReceiveTask {
   readonly order: ReceiveOrder
   readonly port: MessagePort
 }
+
+yieldToCalls()
 
 const fstatAsync = promisify(fstat)
 
