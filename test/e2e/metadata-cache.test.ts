@@ -305,7 +305,8 @@ t.test('requests at the same time share one fetch, and its failure is theirs alo
     await Promise.all(waiting),
     [1, 2, 3, 4, 5, 7].map((id) => ({ status: 502, id })),
   )
-  t.ok(asked() <= 2)
+  // Each fetch is tried twice, and one that arrives late begins the second; each for itself would be twelve.
+  t.ok(asked() <= 4, `${asked()} of them`)
   held.length = 0
   free.scripts.set('resources/list', (request) => void held.push(request))
   const again = counter(free, 'resources/list')

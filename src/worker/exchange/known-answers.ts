@@ -144,6 +144,16 @@ export function aroundId(message: Uint8Array, id: RequestId): Around | undefined
   return around(message, JSON.stringify(id))
 }
 
+/** Whether a message, in its pieces, is the one that was cut, with this id in its place. */
+export function isSameAround(
+  message: readonly Uint8Array[],
+  known: Around,
+  id: RequestId,
+): boolean {
+  const found = between(message, known)
+  return found !== undefined && textOf(found) === JSON.stringify(id)
+}
+
 /** The message with this id, in a buffer of its own. */
 export function withId({ before, after }: Around, id: RequestId): Uint8Array {
   return joined([before, Buffer.from(JSON.stringify(id)), after])

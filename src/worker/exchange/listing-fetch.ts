@@ -14,7 +14,7 @@ import type {
 } from '../upstream/upstream.ts'
 import { isObject, parseJson } from './json-rpc.ts'
 import type { RequestId } from './json-rpc.ts'
-import { aroundId } from './known-answers.ts'
+import { aroundId, isSameAround } from './known-answers.ts'
 import type { Around } from './known-answers.ts'
 import { ListingWaiter } from './listing-waiter.ts'
 import { isEventStream, isJson } from './media-type.ts'
@@ -29,6 +29,8 @@ export interface ListingFetchOptions {
   readonly request: UpstreamRequest
   readonly id: RequestId
   readonly listener: AnswerListener
+  /** The listing that answered the same question before: one of the same bytes need not be read. */
+  readonly before?: Around | undefined
   /** Called before anybody gets it. */
   readonly onListing: (around: Around) => void
   /** Nobody can join any more. Called once. */
@@ -140,6 +142,11 @@ export class ListingFetch implements AnswerListener, UpstreamCall {
   }
 
   #readJson(): void {
+    const { before, id } = this.#options
+    if (before !== undefined && isSameAround(this.#held, before, id)) {
+      this.#isListing(before)
+      return
+    }
     const body = Buffer.concat(this.#held)
     let message: unknown
     try {
@@ -157,6 +164,10 @@ export class ListingFetch implements AnswerListener, UpstreamCall {
       this.#isNone()
       return
     }
+    this.#isListing(around)
+  }
+
+  #isListing(around: Around): void {
     this.#options.onListing(around)
     for (const waiter of this.#settle()) waiter.answer(around)
     this.#passOn()

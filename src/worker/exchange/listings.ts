@@ -166,8 +166,8 @@ export class Listings implements ListWatcher {
     if (scope === undefined) return upstream.call(request, listener)
     const { id, mustAsk } = question
     const key = this.#keyOf(scope, question)
-    const known = mustAsk ? undefined : this.#cache.find(key)
-    if (known !== undefined) {
+    const known = this.#cache.find(key)
+    if (known !== undefined && !mustAsk) {
       this.counts.hits++
       return answerSoon(known, id, listener)
     }
@@ -182,6 +182,7 @@ export class Listings implements ListWatcher {
       request,
       id,
       listener,
+      before: known,
       onListing: (around) => {
         // One that is not among them any more may be from before a change.
         if (this.#fetches.get(key)?.fetch === fetch) this.#cache.keep(scope, key, around)
