@@ -1,7 +1,7 @@
 /**
  * A map from numbers for what comes and goes with each request. It forgets what is deleted; `Map` does not: V8 keeps a chain from each table of a map that
  * was outgrown or had too many deletions to the next one. Once one of them is in the old generation, all that follow it, and whatever was in them, stay
- * alive until the next full collection, and each minor one copies them. See decision 33.
+ * alive until the next full collection, and each minor one copies them. See decision 37.
  */
 
 /** No key. */

@@ -1,5 +1,4 @@
 /** Makes exchanges of frames, hands each to who answers it, and knows when all are over. */
-import { DATA_HEADERS } from '../shared/data-headers.ts'
 import { AdapterError } from '../shared/errors.ts'
 import type { ToWorkerFrame } from '../shared/frames/frames.ts'
 import type { Log } from '../shared/log.ts'
@@ -91,12 +90,7 @@ export class RequestDispatcher {
         'ADAPTER_STOPPING',
         'this replica is stopping; repeat the request',
       )
-      exchange.noteRefusal?.(error)
-      exchange.respond(
-        error.status,
-        ['content-type', 'application/json', ...DATA_HEADERS, 'retry-after', '1'],
-        error.toJsonRpc(null),
-      )
+      fail(exchange, error, null)
       return
     }
     this.#guarded(exchange, () => this.#route(exchange))
@@ -116,12 +110,7 @@ export class RequestDispatcher {
         'ADAPTER_INTERNAL',
         'the adapter failed while it handled this request',
       )
-      exchange.noteRefusal?.(failure)
-      exchange.respond(
-        failure.status,
-        ['content-type', 'application/json', ...DATA_HEADERS],
-        failure.toJsonRpc(null),
-      )
+      fail(exchange, failure, null)
     }
   }
 

@@ -135,7 +135,7 @@ const DURABLE: ReadonlySet<StoreVerb> = new Set<StoreVerb>([
   'clear',
 ])
 
-/** Verbs that change the tables by one statement at most, which is all of it or nothing by itself: the two of a savepoint are saved. */
+/** Verbs that change the tables by one statement at most, uses aside, which is all of it or nothing by itself: the two of a savepoint are saved. */
 const ONE_STATEMENT: ReadonlySet<StoreVerb> = new Set<StoreVerb>([
   'readSession',
   'touchSessions',

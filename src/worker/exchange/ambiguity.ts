@@ -3,18 +3,19 @@
  * repeated keys some upstreams take the first, and some find `"Name"` when they look for `"name"`.
  */
 import { AdapterError } from '../../shared/errors.ts'
+import {
+  BACKSLASH,
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COLON,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+} from './json-bytes.ts'
 
 /** Keys that decide what a message is and which tool it calls. */
 const OF_MESSAGE: ReadonlySet<string> = new Set(['jsonrpc', 'id', 'method', 'params'])
 const OF_PARAMS: ReadonlySet<string> = new Set(['name', 'arguments'])
-
-const QUOTE = 0x22
-const COLON = 0x3a
-const BACKSLASH = 0x5c
-const OPEN_ARRAY = 0x5b
-const CLOSE_ARRAY = 0x5d
-const OPEN_OBJECT = 0x7b
-const CLOSE_OBJECT = 0x7d
 
 /**
  * Looks at the keys of each message and of its `params`, deeper ones being the upstream's business. `body` is known to be valid: JSON in UTF-8 or

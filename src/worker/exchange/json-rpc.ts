@@ -3,6 +3,15 @@ import { isUtf8 } from 'node:buffer'
 
 import { AdapterError } from '../../shared/errors.ts'
 import type { JsonObject } from '../../shared/state/records.ts'
+import {
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COMMA,
+  endOfString,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+} from './json-bytes.ts'
 
 /** A JSON-RPC id (MCP: a string or an integer, never null). */
 export type RequestId = string | number
@@ -36,12 +45,6 @@ const UNCHECKED_BYTES = 65_536
 const MAX_DEPTH = 512
 /** Most arrays, objects and members in one message: parsed, each takes some 20 to 60 bytes. */
 const MAX_VALUES = 1_000_000
-const QUOTE = 0x22
-const COMMA = 0x2c
-const OPEN_ARRAY = 0x5b
-const CLOSE_ARRAY = 0x5d
-const OPEN_OBJECT = 0x7b
-const CLOSE_OBJECT = 0x7d
 
 /** Most messages in a batch. */
 const MAX_BATCH = 100
@@ -219,18 +222,6 @@ function refuseBomb(body: Uint8Array): void {
         `the message holds more than ${MAX_VALUES} values`,
       )
   }
-}
-
-function endOfString(body: Uint8Array, from: number): number {
-  let at = body.indexOf(QUOTE, from)
-  while (at !== -1 && isEscaped(body, at)) at = body.indexOf(QUOTE, at + 1)
-  return at === -1 ? body.length : at
-}
-
-function isEscaped(body: Uint8Array, quote: number): boolean {
-  let backslashes = 0
-  while (body[quote - 1 - backslashes] === 0x5c) backslashes++
-  return backslashes % 2 === 1
 }
 
 /** An error of ours as the response to a request. */

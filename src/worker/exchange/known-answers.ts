@@ -5,6 +5,17 @@
 import { isAscii } from 'node:buffer'
 
 import type { JsonObject } from '../../shared/state/records.ts'
+import {
+  BACKSLASH,
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COLON,
+  COMMA,
+  endOfString,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+} from './json-bytes.ts'
 import type { RequestId } from './json-rpc.ts'
 
 /** Most bytes of all answers together, as received and as rewritten. */
@@ -168,14 +179,6 @@ function around(message: Uint8Array, id: string): Around | undefined {
   return { before: message.subarray(0, place.start), after: message.subarray(place.end) }
 }
 
-const QUOTE = 0x22
-const COMMA = 0x2c
-const COLON = 0x3a
-const OPEN_ARRAY = 0x5b
-const BACKSLASH = 0x5c
-const CLOSE_ARRAY = 0x5d
-const OPEN_OBJECT = 0x7b
-const CLOSE_OBJECT = 0x7d
 const SPACE = 0x20
 
 interface Place {
@@ -210,18 +213,6 @@ function valueOfId(message: Uint8Array, start: number, end: number): Place | 'un
   if (textOf(key) !== 'id') return undefined
   const from = skipBlanks(message, colon + 1)
   return { start: from, end: endOfScalar(message, from) }
-}
-
-function endOfString(message: Uint8Array, from: number): number {
-  let at = message.indexOf(QUOTE, from)
-  while (at !== -1 && isEscaped(message, at)) at = message.indexOf(QUOTE, at + 1)
-  return at === -1 ? message.length : at
-}
-
-function isEscaped(message: Uint8Array, quote: number): boolean {
-  let backslashes = 0
-  while (message[quote - 1 - backslashes] === BACKSLASH) backslashes++
-  return backslashes % 2 === 1
 }
 
 function skipBlanks(message: Uint8Array, from: number): number {

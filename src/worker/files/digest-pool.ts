@@ -53,33 +53,49 @@ const ITEM_TASK = pathOf('./item-task.js')
 const COPY_TASK = pathOf('./copy-task.js')
 const TREE_TASK = pathOf('./tree-task.js')
 
+/** A function of one of these files. */
+interface Task {
+  readonly filename: string
+  readonly name: string
+}
+
+const RECEIVE: Task = { filename: DIGEST_TASK, name: 'receive' }
+const DIGEST: Task = { filename: DIGEST_TASK, name: 'digest' }
+const RUN_STEPS: Task = { filename: ITEM_TASK, name: 'runSteps' }
+const KEEP_LARGE: Task = { filename: ITEM_TASK, name: 'keepLarge' }
+const COPY: Task = { filename: COPY_TASK, name: 'copy' }
+const LIST_TREE: Task = { filename: TREE_TASK, name: 'listTree' }
+const CHANGES_IN: Task = { filename: TREE_TASK, name: 'changesIn' }
+
+type Job = readonly [threads: Piscina, task: Task, order: unknown, transferList?: MessagePort[]]
+
 class PiscinaPool implements DigestPool {
   readonly #bulk = openThreads(DIGEST_TASK)
   readonly #steps = openThreads(ITEM_TASK)
   readonly items = new ItemSteps({
-    run: (steps) => this.#runTask(this.#steps, ITEM_TASK, 'runSteps', steps),
-    keepLarge: (step) => this.#run<KeptFile | null>(this.#bulk, ITEM_TASK, 'keepLarge', step),
-    copy: (order) => this.#run<Copied>(this.#bulk, COPY_TASK, 'copy', order),
+    run: (steps) => this.#run(this.#steps, RUN_STEPS, steps),
+    keepLarge: (step) => this.#settle<KeptFile | null>(this.#bulk, KEEP_LARGE, step),
+    copy: (order) => this.#settle<Copied>(this.#bulk, COPY, order),
   })
   readonly #running = new Set<Promise<unknown>>()
   #closed: Promise<void> | undefined
 
   receive(order: ReceiveOrder, grant: GrantRoom): BodyReceiver {
     const run = (port: MessagePort) =>
-      this.#run<Received>(this.#bulk, DIGEST_TASK, 'receive', { order, port }, [port])
+      this.#settle<Received>(this.#bulk, RECEIVE, { order, port }, [port])
     return new BodyReceiver(run, grant)
   }
 
   digestFile(source: string | number): Promise<FileDigest> {
-    return this.#run<FileDigest>(this.#bulk, DIGEST_TASK, 'digest', source)
+    return this.#settle<FileDigest>(this.#bulk, DIGEST, source)
   }
 
   listTree(order: TreeOrder): Promise<Tree> {
-    return this.#run<Tree>(this.#steps, TREE_TASK, 'listTree', order)
+    return this.#settle<Tree>(this.#steps, LIST_TREE, order)
   }
 
   changesIn(order: TreeOrder, before: string): Promise<TreeChanges> {
-    return this.#run<TreeChanges>(this.#steps, TREE_TASK, 'changesIn', { order, before })
+    return this.#settle<TreeChanges>(this.#steps, CHANGES_IN, { order, before })
   }
 
   close(): Promise<void> {
@@ -98,27 +114,15 @@ class PiscinaPool implements DigestPool {
     await Promise.all([this.#bulk.destroy(), this.#steps.destroy()])
   }
 
-  /** `T` is what the function of that name in the file comes to. */
-  async #run<T>(
-    threads: Piscina,
-    filename: string,
-    name: string,
-    task: unknown,
-    transferList: MessagePort[] = [],
-  ): Promise<T> {
-    return valueOf(await this.#runTask<TaskOutcome<T>>(threads, filename, name, task, transferList))
+  /** `T` is what the task comes to. */
+  async #settle<T>(...job: Job): Promise<T> {
+    return valueOf(await this.#run<TaskOutcome<T>>(...job))
   }
 
-  /** `T` is what the function of that name in the file answers. */
-  async #runTask<T>(
-    threads: Piscina,
-    filename: string,
-    name: string,
-    task: unknown,
-    transferList: MessagePort[] = [],
-  ): Promise<T> {
+  /** `T` is what the task's function answers. */
+  async #run<T>(...[threads, task, order, transferList = []]: Job): Promise<T> {
     if (this.#closed !== undefined) throw new PoolTaskError('the pool is closed', undefined)
-    const running: Promise<T> = threads.run(task, { filename, name, transferList })
+    const running: Promise<T> = threads.run(order, { ...task, transferList })
     this.#running.add(running)
     return running.finally(() => this.#running.delete(running))
   }

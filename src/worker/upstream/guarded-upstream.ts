@@ -148,8 +148,7 @@ class GuardedCall implements AnswerListener, UpstreamCall {
     this.#call?.resume()
   }
 
-  /** The upstream says its first word. */
-  /** `reason`: what is wrong with the answer; undefined when it is proof of life. */
+  /** The upstream says its first word. `reason`: what is wrong with the answer; undefined when it is proof of life. */
   #hears(reason?: string): void {
     this.#isHeard = true
     this.#isAnswer = reason === undefined
