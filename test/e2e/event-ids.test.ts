@@ -5,6 +5,7 @@
 import t from 'tap'
 
 import { startReplica } from '../support/replica.ts'
+import { LISTS_LEFT_ALONE, serversBefore } from '../support/server-section.ts'
 import {
   beginStream,
   event,
@@ -15,16 +16,7 @@ import { messagesIn, WireSession } from '../support/wire.ts'
 t.setTimeout(120_000)
 
 const upstream = await startScriptedUpstream({ stateless: true })
-const bare = {
-  tool_definition_pinning: { mode: 'off' },
-  tool_metadata_sanitization: { mode: 'off' },
-}
-const server = (id: string, fields: object = {}): object => ({
-  id,
-  mount_path: `/${id}`,
-  upstream: { url: upstream.url },
-  ...fields,
-})
+const server = serversBefore(upstream.url)
 const replica = await startReplica({
   config: {
     core: {
@@ -37,7 +29,7 @@ const replica = await startReplica({
         ],
       },
     },
-    servers: [server('plain', bare), server('watched')],
+    servers: [server('plain', LISTS_LEFT_ALONE), server('watched')],
   },
 })
 t.teardown(async () => {

@@ -3,19 +3,9 @@ import t from 'tap'
 
 import { eventually } from '../support/eventually.ts'
 import { startReplica } from '../support/replica.ts'
+import { initialize } from '../support/wire.ts'
 
 t.setTimeout(120_000)
-
-const INITIALIZE = JSON.stringify({
-  jsonrpc: '2.0',
-  id: 1,
-  method: 'initialize',
-  params: {
-    protocolVersion: '2025-06-18',
-    capabilities: {},
-    clientInfo: { name: 'reader', version: '1' },
-  },
-})
 
 /** A replica with one server; answers the lines of its log once its breaker has opened. */
 async function linesOf(upstream: Readonly<Record<string, unknown>>) {
@@ -27,14 +17,7 @@ async function linesOf(upstream: Readonly<Record<string, unknown>>) {
   })
   try {
     await eventually('its breaker is open', async () => {
-      const { status } = await fetch(`${replica.url}/bad`, {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          accept: 'application/json, text/event-stream',
-        },
-        body: INITIALIZE,
-      })
+      const { status } = await initialize(`${replica.url}/bad`)
       return status === 503
     })
     await eventually('its log says so', () => replica.logs().includes('the upstream fails'))

@@ -37,22 +37,25 @@ const BAD_TICKET = refused(403, 'ADAPTER_UPLOAD_TICKET_INVALID')
 const OLD_TICKET = refused(403, 'ADAPTER_UPLOAD_TICKET_EXPIRED')
 const USED_TICKET = refused(410, 'ADAPTER_UPLOAD_TICKET_USED')
 
+/** A token, and what belongs to its principal and to that server. */
+const OF_A_SESSION = row(
+  NO_TOKEN,
+  NO_TOKEN,
+  ALLOWED,
+  NO_SESSION,
+  NO_TOKEN,
+  NO_TOKEN,
+  NO_TOKEN,
+  NO_SESSION,
+  NO_SESSION,
+)
+
 /** How a route tells who asks, with what follows for each column. */
 export const RULES = {
   /** A token, which any principal has. What is signed in the query helps nobody; a session or server of somebody else's is no part of the question. */
   token: row(NO_TOKEN, NO_TOKEN, ALLOWED, ALLOWED, NO_TOKEN, NO_TOKEN, NO_TOKEN, ALLOWED, ALLOWED),
   /** A token, and the session of its principal on that very server. */
-  session: row(
-    NO_TOKEN,
-    NO_TOKEN,
-    ALLOWED,
-    NO_SESSION,
-    NO_TOKEN,
-    NO_TOKEN,
-    NO_TOKEN,
-    NO_SESSION,
-    NO_SESSION,
-  ),
+  session: OF_A_SESSION,
   /** The same for an artifact without a signature; one that is there is judged. */
   'session of an artifact': row(
     NO_TOKEN,
@@ -66,17 +69,7 @@ export const RULES = {
     NO_ARTIFACT,
   ),
   /** A token, and the stream of its principal on that very server, as a session. */
-  'legacy stream': row(
-    NO_TOKEN,
-    NO_TOKEN,
-    ALLOWED,
-    NO_SESSION,
-    NO_TOKEN,
-    NO_TOKEN,
-    NO_TOKEN,
-    NO_SESSION,
-    NO_SESSION,
-  ),
+  'legacy stream': OF_A_SESSION,
   /** A download's signature stands alone, and may be used again. */
   'signed download': row(
     NO_TOKEN,
